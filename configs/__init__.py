@@ -1,0 +1,1 @@
+"""Hydra's YAML: only what differs from the dataclasses' defaults."""

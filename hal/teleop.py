@@ -1,0 +1,41 @@
+"""Teleop: how a person (or a script in a person's place) takes over, and says success, failure, again.
+
+Events carry LeRobot's names. `hal.kits.check_teleop` is the contract as a program.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from user_rl.specs import Array, Box
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeleopReading:
+    """What the operator wants at this step."""
+
+    stamp_s: float
+    action: Array | None  # [A] float32 in the cell's action units; None: hands off
+    is_intervention: bool = False
+    success: bool = False
+    failure: bool = False
+    rerecord_episode: bool = False
+    terminate_episode: bool = False
+
+
+class Teleop(Protocol):
+    """A SpaceMouse, a leader arm, a gamepad, a scripted operator."""
+
+    @property
+    def action(self) -> Box: ...
+
+    def open(self) -> None:
+        """Connects; raises HardwareError."""
+
+    def begin(self, *, demonstrate: bool) -> None:
+        """A new episode starts; with `demonstrate` the operator drives it from the first step."""
+
+    def poll(self) -> TeleopReading:
+        """What the operator does now; never blocks."""
+
+    def close(self) -> None:
+        """Lets go of the device; safe to call twice."""

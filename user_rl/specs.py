@@ -1,0 +1,100 @@
+"""Specs: what a vector or an image is, with names, units and bounds. They travel with the object that they describe.
+
+A spec is checked at the four seams (driver in, driver out, wire in, batch in) and trusted between them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from user_rl.errors import SpecError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """A float32 vector whose elements have names, units and inclusive bounds (±inf where there is none)."""
+
+    name: str
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.names), len(self.units), len(self.low), len(self.high)}
+        if len(sizes) != 1:
+            raise SpecError(f"{self.name}: names, units, low and high must be of one length, got {sorted(sizes)}")
+        for bound in ("low", "high"):  # floats, so that equal specs have equal bytes
+            object.__setattr__(self, bound, tuple(float(x) for x in getattr(self, bound)))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.names),)
+
+    @property
+    def dtype(self) -> str:
+        return "float32"
+
+    def check(self, value: Array) -> None:
+        """Raises SpecError naming the first element that is not finite or leaves its bounds."""
+        _check_form(self.name, value, self.shape, self.dtype)
+        low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
+        bad = ~(np.isfinite(value) & (value >= low) & (value <= high))
+        if bad.any():
+            self._refuse(int(np.argmax(bad)), value)
+
+    def clip(self, value: Array) -> Array:
+        """The nearest vector inside the bounds, float32."""
+        return np.clip(value, np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)).astype(np.float32)
+
+    def _refuse(self, i: int, value: Array) -> None:
+        unit = f" {self.units[i]}" if self.units[i] else ""
+        raise SpecError(
+            f"{self.name}.{self.names[i]} = {float(value[i]):.4g}{unit}, "
+            f"allowed [{self.low[i]:.4g}, {self.high[i]:.4g}]; mend what produced it"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A uint8 picture, [height, width, channels]."""
+
+    name: str
+    height: int
+    width: int
+    channels: int = 3
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.height, self.width, self.channels)
+
+    @property
+    def dtype(self) -> str:
+        return "uint8"
+
+    def check(self, value: Array) -> None:
+        """Raises SpecError for another shape or dtype."""
+        _check_form(self.name, value, self.shape, self.dtype)
+
+
+Spec = Box | Image
+
+
+def box(name: str, elements: Sequence[tuple[str, str, float, float]]) -> Box:
+    """A Box from (name, unit, low, high) rows, which read as the table they are."""
+    names, units, low, high = zip(*elements, strict=True)
+    return Box(name=name, names=names, units=units, low=low, high=high)
+
+
+def _check_form(name: str, value: Array, shape: tuple[int, ...], dtype: str) -> None:
+    if not isinstance(value, np.ndarray):
+        raise SpecError(f"{name} is a {type(value).__name__}, allowed a numpy array {dtype}{list(shape)}; convert it")
+    if value.shape != shape or value.dtype != np.dtype(dtype):
+        raise SpecError(
+            f"{name} is {value.dtype}{list(value.shape)}, allowed {dtype}{list(shape)}; mend what produced it"
+        )
