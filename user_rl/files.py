@@ -1,0 +1,70 @@
+"""Files that are whole or not there, and locks that name their holder."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from user_rl.clock import Clock, SystemClock
+from user_rl.errors import StorageBusy
+
+POLL_S = 0.05
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """`path` holds `data` when this returns, through power cuts; until then it holds what it held before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames and new names inside `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class FileLock:
+    """An exclusive lock on `path`, freed by the kernel when its holder dies; the file names the holder's pid."""
+
+    def __init__(self, path: Path, *, wait_s: float = 0.0, clock: Clock | None = None) -> None:
+        """Takes the lock, waiting up to `wait_s`; raises StorageBusy naming the holder."""
+        clock = clock or SystemClock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        deadline_s = clock.now_s() + wait_s
+        while not self._try():
+            if clock.now_s() >= deadline_s:
+                holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
+                os.close(self._fd)
+                raise StorageBusy(
+                    f"{path.parent} is held by process {holder}, allowed one; stop it or wait for its end"
+                )
+            clock.sleep_until(clock.now_s() + POLL_S)
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Lets go; safe to call twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _try(self) -> bool:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
