@@ -1,4 +1,4 @@
-"""Tracker: where metrics go besides the run's `metrics.jsonl`: nowhere, wandb (offline unless logged in), tensorboard."""
+"""Tracker: where metrics go beside `metrics.jsonl`: nowhere, wandb (offline unless logged in), or tensorboard."""
 
 import os
 from collections.abc import Callable, Mapping

@@ -1,0 +1,52 @@
+"""cloud.progress: what a person sees, on a terminal and in a log."""
+
+import io
+
+from rich.console import Console
+
+from cloud.progress import FIELDS, Progress, line, panel, spark
+from user_rl.clock import FakeClock
+
+STATUS = {
+    "phase": "learning", "success_rate": 0.84, "episodes": 120, "env_steps": 2345, "env_steps_per_s": 25.04,
+    "updates": 6789, "updates_per_s": 80.0, "update_ratio": 3.0, "buffer_rows": 3456, "version": 42, "version_lag": 1.25,
+    "intervention_rate": 0.1, "finished_share": 0.5,
+}  # fmt: skip
+
+
+def test_a_line_tells_everything_that_was_promised() -> None:
+    assert line(STATUS) == (
+        "learning: success, last 50 84 %, episodes 120, env steps 2,345, env steps/s 25.0, updates 6,789, "
+        "updates/s 80.0, updates per step 3.0, buffer rows 3,456, weight version 42 (lag 1.2), interventions 10 %"
+    )
+
+
+def test_what_is_not_known_yet_is_a_dash_and_never_an_error() -> None:
+    assert line({}).count(" -") == len(FIELDS) - 1
+
+
+def test_the_panel_draws_every_field_and_the_curve() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(panel("peg-1", STATUS, [0.0, 0.5, 1.0]))
+    text = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO above
+    for name, write in FIELDS:
+        assert name in text
+        assert write(STATUS) in text
+    assert "peg-1" in text
+    assert "learning" in text
+    assert " ▄█" in text
+
+
+def test_a_spark_stays_inside_its_blocks() -> None:
+    assert spark([-1.0, 0.0, 0.5, 1.0, 2.0]) == "  ▄██"
+
+
+def test_a_log_gets_one_line_every_ten_seconds() -> None:
+    clock, out = FakeClock(), io.StringIO()
+    progress = Progress("peg-1", clock=clock, file=out)
+    for _ in range(25):
+        progress.show(STATUS)
+        clock.advance(1.0)
+    progress.close()
+    progress.close()
+    assert out.getvalue().count("learning: ") == 3
