@@ -1,0 +1,221 @@
+"""Channels: ZeroMQ sockets under CURVE, both sides proven by their keys, every queue and size bounded.
+
+A channel has its own context, so its own I/O thread and its own ZAP handler: bulk on one never delays another. The
+handshake asks the ZAP handler, which asks `allowed()`; libzmq cannot drop a peer later, so each message's User-Id (the
+client's public key, set by the handshake) is held against `allowed()` again. Routing ids are the server's.
+
+A channel belongs to one thread; `allowed` is also called from the ZAP handler's thread. Bounds: `queue` messages per
+peer and direction, then a client's send says False and a server's receiver is held back by TCP; a frame over
+`max_frame_bytes` ends the connection that sent it. What is in flight when a connection breaks is lost: the protocol
+above asks again.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import zmq
+from zmq.utils import z85
+
+from user_rl.errors import ConfigError, UserRlError
+from user_rl.trust import CurveKeys
+
+log = logging.getLogger(__name__)
+
+Allowed = Callable[[], Mapping[str, str]]  # client public key (z85) → identity; asked live
+BURST = 100  # messages of refused peers that one receive drops at most
+KEYS_LOGGED = 1000  # different unknown keys that get a line each
+ZAP_ENDPOINT = "inproc://zeromq.zap.01"
+CURVE_OVERHEAD_BYTES = 64  # command name, nonce, flags and MAC around a frame (33 in libzmq 4.3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelConfig:
+    """Bounds and heartbeats of a channel; both sides should have the same."""
+
+    heartbeat_s: float = 1.0
+    silent_after_s: float = 5.0  # a peer that says nothing for so long is gone
+    handshake_s: float = 10.0
+    queue: int = 64  # messages
+    max_frame_bytes: int = 2**24
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message: who to answer, who sent it (as enrolled), and its frames, which are views without a copy."""
+
+    peer: bytes
+    user: str
+    frames: list[memoryview]
+
+
+class ServerChannel:
+    """The cloud's end: many clients, each proven."""
+
+    def __init__(self, address: str, keys: CurveKeys, allowed: Allowed, *, config: ChannelConfig | None = None) -> None:
+        self._context = zmq.Context()
+        self._doorkeeper = _Doorkeeper(self._context, allowed)
+        self._socket = _socket(self._context, zmq.ROUTER, keys, config or ChannelConfig())
+        self._socket.curve_server = True
+        self._socket.zap_domain = b"user-rl"
+        self._socket.router_mandatory = True
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise ConfigError(f"cannot listen on {address}: {error.strerror}; free the port or give another") from error
+        self.address = bytes(self._socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()  # type: ignore[arg-type]
+
+    @property
+    def refused(self) -> int:
+        """Handshakes and messages that were turned away."""
+        return self._doorkeeper.refused
+
+    @property
+    def socket(self) -> "zmq.Socket[bytes]":
+        """For a poller only."""
+        return self._socket
+
+    def receive(self, timeout_s: float) -> Received | None:
+        """The next message of a client that is allowed now; None when there is none."""
+        if not self._socket.poll(round(timeout_s * 1e3)):
+            return None
+        for _ in range(BURST):
+            try:
+                peer, *frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return None
+            user = self._doorkeeper.user_of(frames[-1] if frames else peer)
+            if user is not None and peer.bytes.startswith(b"\0"):  # libzmq's own ids do; a client may not choose
+                return Received(peer.bytes, user, [frame.buffer for frame in frames])
+        return None
+
+    def send(self, peer: bytes, frames: Sequence[bytes | memoryview]) -> bool:
+        """Queues an answer; False when the peer is gone or its queue is full. Never blocks."""
+        return _send(self._socket, [peer, *frames])
+
+    def close(self) -> None:
+        """Ends every connection at once; safe to call twice."""
+        self._socket.close(linger=0)
+        self._context.term()
+        self._doorkeeper.join()
+
+
+class ClientChannel:
+    """The edge's end: connects outwards, again and again until closed."""
+
+    def __init__(
+        self, address: str, keys: CurveKeys, server_public: str, *, config: ChannelConfig | None = None
+    ) -> None:
+        self._context = zmq.Context()
+        self.socket = _socket(self._context, zmq.DEALER, keys, config or ChannelConfig())
+        self.socket.curve_serverkey = server_public.encode()
+        self.socket.immediate = True  # nothing is queued for a server that is not there and proven
+        self.socket.reconnect_ivl = 100  # ms
+        self.socket.reconnect_ivl_max = 1000
+        try:
+            self.socket.connect(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise ConfigError(f"cannot connect to {address}: {error.strerror}; give tcp://HOST:PORT") from error
+
+    def send(self, frames: Sequence[bytes | memoryview]) -> bool:
+        """Queues a message; False when not connected or when the queue is full. Never blocks."""
+        return _send(self.socket, frames)
+
+    def receive(self, timeout_s: float) -> list[memoryview] | None:
+        """The next message's frames; None when there is none."""
+        if not self.socket.poll(round(timeout_s * 1e3)):
+            return None
+        return [frame.buffer for frame in self.socket.recv_multipart(copy=False)]
+
+    def close(self) -> None:
+        """Ends the connection at once; safe to call twice."""
+        self.socket.close(linger=0)
+        self._context.term()
+
+
+class _Doorkeeper:
+    """The ZAP handler (RFC 27) of one context, in its own thread until the context ends, and the live allow set."""
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", allowed: Allowed) -> None:
+        self._allowed = allowed
+        self._logged: set[str] = set()
+        self._at_door = self._inside = 0  # one counter per thread
+        self._zap = context.socket(zmq.REP)
+        self._zap.linger = 0
+        self._zap.bind(ZAP_ENDPOINT)
+        self._thread = threading.Thread(target=self._run, name="zap", daemon=True)
+        self._thread.start()
+
+    @property
+    def refused(self) -> int:
+        return self._at_door + self._inside
+
+    def user_of(self, frame: zmq.Frame) -> str | None:
+        """Who sent `frame`, None (and counted) when its key is not allowed any more."""
+        key = str(frame.get("User-Id"))
+        user = self._allowed().get(key)
+        if user is None:
+            self._inside += 1
+            self._tell(key, str(frame.get("Peer-Address")))
+        return user
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._zap:
+            while True:
+                try:
+                    request = self._zap.recv_multipart()
+                    self._zap.send_multipart(self._answer(request))
+                except zmq.ContextTerminated:
+                    return
+
+    def _answer(self, request: list[bytes]) -> list[bytes]:
+        version, request_id, _domain, address, _routing_id, mechanism, *credentials = request
+        key = z85.encode(credentials[0]).decode() if mechanism == b"CURVE" else ""
+        if self._knows(key):
+            return [version, request_id, b"200", b"OK", key.encode(), b""]
+        self._at_door += 1
+        self._tell(key, address.decode(errors="replace"))
+        # 300, not 400: after a 400 a client never tries again, so one that is enrolled later would stay out
+        return [version, request_id, b"300", b"unknown key", b"", b""]
+
+    def _knows(self, key: str) -> bool:
+        try:
+            return key in self._allowed()
+        except (UserRlError, OSError):
+            log.exception("the allow set cannot be read; every new connection is refused until it can")
+            return False
+
+    def _tell(self, key: str, address: str) -> None:
+        if key not in self._logged and len(self._logged) < KEYS_LOGGED:
+            self._logged.add(key)
+            log.warning("unknown key %s… from %s; enrol it with user-rl enrol NAME", key[:8], address)
+
+
+def _socket(
+    context: "zmq.Context[zmq.Socket[bytes]]", kind: int, keys: CurveKeys, config: ChannelConfig
+) -> "zmq.Socket[bytes]":
+    socket = context.socket(kind)
+    socket.linger = 0
+    socket.curve_publickey, socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
+    socket.heartbeat_ivl = round(config.heartbeat_s * 1e3)
+    socket.heartbeat_timeout = socket.heartbeat_ttl = round(config.silent_after_s * 1e3)
+    socket.handshake_ivl = round(config.handshake_s * 1e3)
+    socket.sndhwm = socket.rcvhwm = config.queue
+    socket.maxmsgsize = config.max_frame_bytes + CURVE_OVERHEAD_BYTES
+    return socket
+
+
+def _send(socket: "zmq.Socket[bytes]", frames: Sequence[bytes | memoryview]) -> bool:
+    try:
+        socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
+    except (zmq.Again, zmq.ZMQError) as error:
+        if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+            return False
+        raise
+    return True

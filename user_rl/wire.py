@@ -1,0 +1,174 @@
+"""The data plane's messages: small msgpack headers with raw array frames behind them.
+
+A message is a list of frames: the header (one byte of wire format, then a tagged msgspec array) and the payloads that
+its type announces. `decode` trusts nothing: whatever is not exactly one of the messages below raises WireError, and no
+payload is copied or looked into. Digests, order, identity and schema are the receiver's to hold against what it knows.
+
+    edge → gateway   Hello, Rows + records              gateway → edge   Welcome, Ack, Permit, Refused
+    edge → weights   WeightsQuery, WeightsRange         weights → edge   WeightsOffer, WeightsPart + bytes, Refused
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+import msgspec
+import xxhash
+
+from user_rl.errors import WireError
+
+FORMAT: Final = 1  # the number of this wire format, the first byte of every header
+UNLIMITED: Final = 2**63 - 1  # Permit.last_step of a stream that may record for ever
+
+Buffer = bytes | bytearray | memoryview
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Text = Annotated[str, msgspec.Meta(max_length=2000)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+Cursor = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]  # a step; -1: none
+Digest = Annotated[int, msgspec.Meta(ge=0)]  # 64 bits
+Blob = Annotated[bytes, msgspec.Meta(max_length=2**18)]
+
+RefusedCode = Literal["schema", "identity", "order", "digest", "run", "full", "malformed", "hello"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What `decode` accepts at most."""
+
+    frames: int = 2  # with the header
+    header_bytes: int = 2**19
+    payload_bytes: int = 2**24
+
+
+class _Message(msgspec.Struct, array_like=True, tag=True, frozen=True, forbid_unknown_fields=True):
+    """A header. The class's name is its tag."""
+
+
+class Hello(_Message, frozen=True, tag="Hello"):
+    """The edge's spool of `stream` holds [first_kept, last]; the answer is Welcome or Refused."""
+
+    stream: Name
+    schema: Blob  # Schema.encoded
+    log_id: Name
+    epoch: Count
+    first_kept: Count
+    last: Cursor
+    token: Count
+
+
+class Welcome(_Message, frozen=True, tag="Welcome"):
+    """The cloud durably holds `stream` up to `cursor`; send what follows."""
+
+    stream: Name
+    cursor: Cursor
+
+
+class Rows(_Message, frozen=True, tag="Rows"):
+    """`count` packed records of consecutive steps from `first`, in one payload whose digest is `digest`."""
+
+    stream: Name
+    first: Count
+    count: Positive
+    digest: Digest
+
+
+class Ack(_Message, frozen=True, tag="Ack"):
+    """The cloud has committed `stream` up to and with `cursor`."""
+
+    stream: Name
+    cursor: Cursor
+
+
+class Permit(_Message, frozen=True, tag="Permit"):
+    """`stream` may record up to and with `last_step`; demonstrations: whether some are still wanted from it."""
+
+    stream: Name
+    last_step: Cursor
+    demonstrations: bool
+
+
+class Refused(_Message, frozen=True, tag="Refused"):
+    """Why the last message about `stream` (empty: unknown) was dropped. `hello`: say Hello again."""
+
+    stream: Text
+    code: RefusedCode
+    text: Text
+
+
+class WeightsQuery(_Message, frozen=True, tag="WeightsQuery"):
+    """Is there a version of `run` newer than `have` (0: none)?"""
+
+    run: Name
+    have: Count
+
+
+class WeightsOffer(_Message, frozen=True, tag="WeightsOffer"):
+    """The newest version's manifest; empty: nothing newer."""
+
+    manifest: Blob
+
+
+class WeightsRange(_Message, frozen=True, tag="WeightsRange"):
+    """Asks for up to `length` bytes of version `number`'s file from `offset`."""
+
+    run: Name
+    number: Positive
+    offset: Count
+    length: Positive
+
+
+class WeightsPart(_Message, frozen=True, tag="WeightsPart"):
+    """The payload is version `number`'s file from `offset`; the file has `total` bytes."""
+
+    number: Positive
+    offset: Count
+    total: Count
+
+
+Message = Hello | Welcome | Rows | Ack | Permit | Refused | WeightsQuery | WeightsOffer | WeightsRange | WeightsPart
+WITH_PAYLOAD: Final = (Rows, WeightsPart)  # one payload each; the others have none
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Message)
+
+
+def encode(message: Message, *payloads: bytes | memoryview) -> list[bytes | memoryview]:
+    """The frames of `message`; payloads are passed on without a copy."""
+    _check_payloads(message, len(payloads))
+    return [bytes((FORMAT,)) + _encoder.encode(message), *payloads]
+
+
+def decode(frames: Sequence[Buffer], limits: Limits | None = None) -> tuple[Message, list[memoryview]]:
+    """The message in `frames` and views of its payloads; raises WireError for anything else."""
+    _check_sizes(frames, limits or Limits())
+    header = memoryview(frames[0])
+    if header[0] != FORMAT:
+        raise WireError(f"wire format {header[0]}, allowed {FORMAT}; bring both sides to one version")
+    try:
+        message = _decoder.decode(header[1:])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"a header of {len(header)} bytes is no message: {error}; drop it") from error
+    _check_payloads(message, len(frames) - 1)
+    return message, [memoryview(frame) for frame in frames[1:]]
+
+
+def digest(payload: Buffer) -> int:
+    """What `Rows.digest` holds of its payload: xxh3, 64 bits."""
+    return xxhash.xxh3_64_intdigest(payload)
+
+
+def _check_sizes(frames: Sequence[Buffer], limits: Limits) -> None:
+    if not 1 <= len(frames) <= limits.frames:
+        raise WireError(f"a message of {len(frames)} frames, allowed 1 to {limits.frames}; drop it")
+    if not 1 <= len(frames[0]) <= limits.header_bytes:
+        raise WireError(f"a header of {len(frames[0])} bytes, allowed 1 to {limits.header_bytes}; drop it")
+    for frame in frames[1:]:
+        if len(frame) > limits.payload_bytes:
+            raise WireError(f"a payload of {len(frame)} bytes, allowed {limits.payload_bytes}; send it in parts")
+
+
+def _check_payloads(message: Message, count: int) -> None:
+    wanted = int(isinstance(message, WITH_PAYLOAD))
+    if count != wanted:
+        raise WireError(f"{type(message).__name__} with {count} payloads, allowed {wanted}; drop it")
