@@ -1,0 +1,67 @@
+"""From a batch of rows to what an algorithm computes with: tensors on its device, actions in [-1, 1].
+
+Shape letters: B batch, A action.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Generator, Tensor
+
+from cloud.batch import Batch
+from policies.config import STATE, ActionMap, ActorSpec
+from policies.pixels import random_shift
+from user_rl.errors import ConfigError
+from user_rl.specs import Array
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """A batch on the device. Observations hold what the actor looks at, by name."""
+
+    observation: dict[str, Tensor]
+    action_ba: Tensor  # in [-1, 1]
+    reward_b: Tensor
+    goes_on_b: Tensor  # 1, or 0 where the episode terminated
+    next_observation: dict[str, Tensor]
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is a GPU where there is one. Raises ConfigError for one that is not here."""
+    try:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device = {name!r}: {error}; set device=auto".splitlines()[0]) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device = {name!r}, but this machine has no CUDA GPU; set device=cpu")
+    return device
+
+
+def to_transitions(batch: Batch, actions: ActionMap, spec: ActorSpec, device: torch.device) -> Transitions:
+    """`batch` on `device`, without what the actor does not look at."""
+    return Transitions(
+        observation=to_tensors(batch.observation, spec, device),
+        action_ba=torch.from_numpy(actions.to_unit(batch.action)).to(device),
+        reward_b=torch.from_numpy(batch.reward).to(device),
+        goes_on_b=torch.from_numpy(1.0 - batch.done.astype(batch.reward.dtype)).to(device),
+        next_observation=to_tensors(batch.next_observation, spec, device),
+    )
+
+
+def to_tensors(observation: Mapping[str, Array], spec: ActorSpec, device: torch.device) -> dict[str, Tensor]:
+    """What the actor looks at, by name."""
+    return {name: torch.from_numpy(observation[name]).to(device) for name in spec.names}
+
+
+def shifted(data: Transitions, pad: int, generator: Generator) -> Transitions:
+    """Images of both observations moved at random, each on its own."""
+    return replace(
+        data,
+        observation=_shift(data.observation, pad, generator),
+        next_observation=_shift(data.next_observation, pad, generator),
+    )
+
+
+def _shift(observation: Mapping[str, Tensor], pad: int, generator: Generator) -> dict[str, Tensor]:
+    return {n: x if n == STATE else random_shift(x, pad, generator) for n, x in observation.items()}

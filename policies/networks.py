@@ -1,0 +1,135 @@
+"""The networks that algorithms share: normaliser, squashed-Gaussian actor, an ensemble of critics evaluated as one.
+
+Sources: tanh-squashed Gaussian, Haarnoja et al. 2018 (arXiv:1801.01290, appendix C); LayerNorm in critics, Ball et al.
+2023 (arXiv:2302.02948). Randomness comes from the generators passed in, never from torch's global one.
+
+Shape letters: B batch, F features, A action, N critics, H hidden units.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from policies.config import CLIP, STATE, ActorSpec
+from policies.pixels import Pixels
+
+SMALLEST_SCALE = 1e-3  # a feature that varies less is taken for constant, and only centred
+LOG_2PI, LOG_2 = math.log(2 * math.pi), math.log(2.0)
+
+
+class Normaliser(nn.Module):
+    """Centres and scales a vector; fitted once, then part of every version."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+
+    def fit(self, values: Tensor) -> None:
+        """Takes mean and scale from `values` [B, size]."""
+        std, mean = torch.std_mean(values.double(), dim=0, correction=0)
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(std < SMALLEST_SCALE, 1.0, std))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x - self.mean) / self.scale).clamp(-CLIP, CLIP)
+
+
+class Actor(nn.Module):
+    """Observation → features → mean and log std of the action before tanh. Its state_dict is what a version holds.
+
+    `encode` is apart from `forward` because critics look at the same features.
+    """
+
+    def __init__(self, spec: ActorSpec, actions: int, generator: Generator) -> None:
+        super().__init__()
+        self.spec = spec
+        self.normaliser = Normaliser(spec.state)
+        self.pixels = Pixels(spec.images, spec.pixel_features, generator) if spec.images else None
+        self.features = spec.state + len(spec.images) * spec.pixel_features
+        sizes = (self.features, *spec.hidden)
+        self.layers = nn.ModuleList(make_linear(*pair, generator) for pair in zip(sizes[:-1], sizes[1:], strict=True))
+        self.head = make_linear(sizes[-1], 2 * actions, generator)
+
+    def encode(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """[B, F] features; images are uint8 [B, height, width, channels]."""
+        state: Tensor = self.normaliser(observation[STATE])
+        return state if self.pixels is None else torch.cat([state, self.pixels(observation)], dim=1)
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """What `encode` learns with; none without cameras."""
+        return [] if self.pixels is None else list(self.pixels.parameters())
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """What `forward` learns with."""
+        return [*self.layers.parameters(), *self.head.parameters()]
+
+    def forward(self, features_bf: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log std [B, A] of the Gaussian that tanh squashes."""
+        x = features_bf
+        for layer in self.layers:
+            x = functional.relu(layer(x))
+        mean_ba, log_std_ba = self.head(x).chunk(2, dim=1)
+        return mean_ba, log_std_ba.clamp(self.spec.log_std_min, self.spec.log_std_max)
+
+    def sample(self, features_bf: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """A reparametrised action [B, A] in (-1, 1) and its log-probability [B]."""
+        mean_ba, log_std_ba = self(features_bf)
+        noise_ba = torch.empty_like(mean_ba).normal_(generator=generator)
+        raw_ba = torch.addcmul(mean_ba, log_std_ba.exp(), noise_ba)
+        return raw_ba.tanh(), squashed_log_prob(raw_ba, noise_ba, log_std_ba)
+
+
+def squashed_log_prob(raw_ba: Tensor, noise_ba: Tensor, log_std_ba: Tensor) -> Tensor:
+    """log p(tanh(raw)) [B], where raw = mean + std * noise."""
+    gaussian_ba = -0.5 * noise_ba.square() - log_std_ba - 0.5 * LOG_2PI
+    squash_ba = 2.0 * (LOG_2 - raw_ba - functional.softplus(-2.0 * raw_ba))  # log(1 - tanh²), stable
+    return (gaussian_ba - squash_ba).sum(dim=1)
+
+
+class Critics(nn.Module):
+    """N independent MLP critics with stacked weights: one batched product per layer does all of them."""
+
+    def __init__(
+        self, features: int, actions: int, hidden: Sequence[int], *, count: int, layer_norm: bool, generator: Generator
+    ) -> None:
+        super().__init__()
+        sizes = (features + actions, *hidden, 1)
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()  # [N, in, out], [N, 1, out]
+        for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+            self.weights.append(make_uniform((count, inputs, outputs), inputs, generator))
+            self.biases.append(make_uniform((count, 1, outputs), inputs, generator))
+        self.scales, self.shifts = nn.ParameterList(), nn.ParameterList()  # LayerNorm's, [N, 1, H]
+        for width in hidden if layer_norm else ():
+            self.scales.append(nn.Parameter(torch.ones(count, 1, width)))
+            self.shifts.append(nn.Parameter(torch.zeros(count, 1, width)))
+
+    def forward(self, features_bf: Tensor, action_ba: Tensor) -> Tensor:
+        """The values [N, B]."""
+        x = torch.cat([features_bf, action_ba], dim=1).expand(len(self.weights[0]), -1, -1)
+        for i in range(len(self.weights) - 1):
+            x = torch.baddbmm(self.biases[i], x, self.weights[i])
+            if len(self.scales):
+                x = torch.addcmul(self.shifts[i], functional.layer_norm(x, x.shape[-1:]), self.scales[i])
+            x = functional.relu(x)
+        return torch.baddbmm(self.biases[-1], x, self.weights[-1]).squeeze(-1)
+
+
+def make_linear(inputs: int, outputs: int, generator: Generator) -> nn.Linear:
+    """A linear layer whose weights and biases are uniform in ±1/sqrt(inputs), torch's own rule, from `generator`."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer.weight = make_uniform((outputs, inputs), inputs, generator)
+    layer.bias = make_uniform((outputs,), inputs, generator)
+    return layer
+
+
+def make_uniform(shape: tuple[int, ...], inputs: int, generator: Generator) -> nn.Parameter:
+    """A parameter that is uniform in ±1/sqrt(inputs)."""
+    bound = 1 / math.sqrt(inputs)
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
