@@ -1,0 +1,131 @@
+"""The launcher's configuration: what one experiment is. Hydra's nodes are made from the dataclasses here and below.
+
+The cell's keys (robot, task, cameras, teleop, guard) stand at the root, as they do in the edge's own configuration.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hal.make import STORE as CELL_STORE
+from hal.make import CellConfig, make_cell
+
+from cloud.algorithms import ALGORITHMS
+from cloud.gateway import GatewayConfig
+from cloud.learner import LearnerConfig
+from cloud.replay import ReplayConfig
+from hal.cell import Cell
+from hal.guard import GuardConfig
+from user_rl.clock import FreeRunningClock
+from user_rl.config import Tree, build, compose, defaults
+from user_rl.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobotsConfig:
+    """Which robots a run asks the fleet for."""
+
+    count: int = 1
+    model: str = ""  # any
+    simulated: bool = True  # the launcher starts `count` simulated cells itself and asks for exactly these
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count = {self.count}, allowed 1 or more; a run without a robot learns nothing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemonstrationsConfig:
+    """Where demonstrations come from: the operator records `count` successful ones, after those read from `path`."""
+
+    count: int = 0
+    path: str | None = None  # the folder of another run, whose successful demonstrations are copied
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """What is measured after the clock has stopped: fresh, seeded, deterministic episodes."""
+
+    episodes: int = 50
+    seed: int = 10_000
+    baseline_updates: int = 3000  # of behaviour cloning on the same demonstrations; 0 leaves the baseline out
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayConfig:
+    """Where the cloud's actors run."""
+
+    address: str = "local"  # "auto": the cluster that this machine belongs to
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchConfig:
+    """One experiment."""
+
+    run: str = ""  # the run's name; empty: made from the task, the algorithm and the time
+    runs: str = "runs"  # the folder that holds the runs' folders
+    home: str = "~/.user-rl"  # keys, enrolments and the local fleet
+    seed: int = 0
+    robot: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    cameras: dict[str, Any] = field(default_factory=dict)
+    teleop: dict[str, Any] | None = None
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    edge: dict[str, Any] = field(default_factory=dict)  # what simulated edges change of their own defaults
+    robots: RobotsConfig = RobotsConfig()
+    demonstrations: DemonstrationsConfig = DemonstrationsConfig()
+    algorithm: dict[str, Any] = field(default_factory=dict)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)
+    evaluation: EvaluationConfig = EvaluationConfig()
+    ray: RayConfig = RayConfig()
+    tracker: str = "none"  # none, wandb, tensorboard
+
+    @property
+    def cell(self) -> CellConfig:
+        """The cell's own part."""
+        return CellConfig(
+            robot=self.robot, task=self.task, cameras=self.cameras, teleop=self.teleop, guard=self.guard
+        )  # fmt: skip
+
+
+GROUPS = (
+    {"robot": "panda_sim"},
+    {"task": "peg_insertion"},
+    {"cameras": "none"},
+    {"teleop": "none"},
+    {"algorithm": "rlpd"},
+)
+
+STORE: dict[str, dict[str, Tree]] = {
+    **CELL_STORE,
+    "": {"launch": {**defaults(LaunchConfig), "defaults": ["_self_", *GROUPS, {"experiment": None}]}},
+    "algorithm": {name: {"name": name, **defaults(config)} for name, (_, config) in ALGORITHMS.items()},
+    "experiment": {},
+}
+
+
+def compose_launch(overrides: list[str]) -> Tree:
+    """The whole tree of one experiment; raises ConfigError."""
+    return compose("launch", overrides, store=STORE, package="configs")
+
+
+def build_launch(tree: Tree) -> LaunchConfig:
+    """The typed form of `tree`, every part of it checked, the cell by building it once; raises ConfigError."""
+    config = build(LaunchConfig, tree)
+    algorithm_config(config.algorithm)
+    trial_cell(config)
+    return config
+
+
+def trial_cell(config: LaunchConfig) -> Cell:
+    """The cell, built but not opened: a wrong key of a driver is told here and not in a child's log."""
+    return make_cell(config.cell, name="trial", clock=FreeRunningClock(), seed=config.seed)
+
+
+def algorithm_config(tree: Tree) -> Any:  # noqa: ANN401  # one of the algorithms' own config dataclasses
+    """The config of the algorithm that `tree` names."""
+    name = tree.get("name")
+    if name not in ALGORITHMS:
+        raise ConfigError(f"algorithm.name = {name!r}, allowed {', '.join(ALGORITHMS)}; choose one of these")
+    return build(ALGORITHMS[name][1], {k: v for k, v in tree.items() if k != "name"}, "algorithm.")

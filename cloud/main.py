@@ -1,0 +1,152 @@
+"""user-rl: the cloud's command line. The only module of this package that prints and that sets logging up."""
+
+import argparse
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from user_rl.errors import UserRlError
+
+HOME = "~/.user-rl"
+STALE_S = 10.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; an error of ours ends in one line and exit status 1."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        status: int = args.command(args)
+    except UserRlError as error:
+        print(f"user-rl: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="user-rl", description="Robots learn in the real world.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    launch = commands.add_parser("launch", help="start a run, or go on with it: run=NAME experiment=NAME key=value ...")
+    launch.add_argument("overrides", nargs="*", metavar="key=value")
+    launch.set_defaults(command=_launch)
+    resume = commands.add_parser("resume", help="go on with a run where it stopped")
+    resume.add_argument("run")
+    resume.add_argument("overrides", nargs="*", metavar="key=value")
+    resume.add_argument("--runs", default="runs", help="folder of the runs (default: %(default)s)")
+    resume.set_defaults(command=_resume)
+    status = commands.add_parser("status", help="how a run stands, or which runs there are")
+    status.add_argument("run", nargs="?")
+    status.add_argument("--runs", default="runs", help="folder of the runs (default: %(default)s)")
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(command=_status)
+    evaluate = commands.add_parser("eval", help="deterministic episodes with a run's newest weights, in simulation")
+    evaluate.add_argument("run")
+    evaluate.add_argument("--runs", default="runs", help="folder of the runs (default: %(default)s)")
+    evaluate.add_argument("--episodes", type=int, default=50)
+    evaluate.add_argument("--seed", type=int, default=20_000)
+    evaluate.set_defaults(command=_eval)
+    _add_fleet(commands)
+    return parser
+
+
+def _add_fleet(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    fleet = commands.add_parser("fleet", help="serve the fleet: enrolment, heartbeats, leases; outlives every run")
+    fleet.add_argument("--home", default=HOME, help="keys and the fleet's state (default: %(default)s)")
+    fleet.add_argument("--listen", default="0.0.0.0:50051", help="host:port (default: %(default)s)")
+    fleet.set_defaults(command=_fleet)
+    enroll = commands.add_parser("enroll", help="make the bundle with which a robot's edge joins")
+    enroll.add_argument("name", help="the cell's name")
+    enroll.add_argument("--home", default=HOME, help="keys and the fleet's state (default: %(default)s)")
+    enroll.add_argument("--fleet", required=True, metavar="HOST:PORT", help="where the edge will find the fleet")
+    enroll.add_argument("--out", help="the bundle's file (default: NAME.bundle.json)")
+    enroll.set_defaults(command=_enroll)
+
+
+def _launch(args: argparse.Namespace) -> int:
+    from cloud.launcher import launch
+
+    return launch(args.overrides)
+
+
+def _resume(args: argparse.Namespace) -> int:
+    from cloud.launcher import resume
+
+    return resume(Path(args.runs), args.run, args.overrides)
+
+
+def _fleet(args: argparse.Namespace) -> int:
+    from cloud.fleet.serve import serve
+
+    serve(Path(args.home).expanduser(), listen=args.listen)
+    return 0
+
+
+def _enroll(args: argparse.Namespace) -> int:
+    from cloud.authority import Authority
+    from user_rl.trust import save_bundle
+
+    path = Path(args.out or f"{args.name}.bundle.json")
+    save_bundle(Authority(Path(args.home).expanduser() / "trust").mint(args.name, "edge", args.fleet), path)
+    print(
+        f"{path}: copy it to the robot's controller, then there: user-rl-edge run name={args.name} bundle={path.name}"
+    )
+    return 0
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from cloud.evaluation import evaluate_run
+    from cloud.run import find_run
+
+    result = evaluate_run(find_run(Path(args.runs), args.run), episodes=args.episodes, seed=args.seed)
+    print(json.dumps(result, indent=2))
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from cloud.run import find_run, list_runs, read_json
+
+    if args.run:
+        folder = find_run(Path(args.runs), args.run)
+        return _show(folder.name, read_json(folder.status), as_json=args.json)
+    statuses = {folder.name: read_json(folder.status) for folder in list_runs(Path(args.runs))}
+    if args.json:
+        print(json.dumps(statuses, indent=2))
+        return 0
+    table = Table("run", "phase", "success", "episodes", "env steps", "updates", box=None)
+    for name, s in statuses.items():
+        rate = s.get("success_rate")
+        numbers = [f"{s.get(key) or 0:,}" for key in ("episodes", "env_steps", "updates")]
+        table.add_row(name, _phase(s), "-" if rate is None else f"{100 * rate:.0f} %", *numbers)
+    Console().print(table if statuses else f"no runs in {Path(args.runs).resolve()}; start one with user-rl launch")
+    return 0
+
+
+def _show(name: str, status: dict[str, object], *, as_json: bool) -> int:
+    from cloud.progress import panel
+
+    if as_json:
+        print(json.dumps(status, indent=2))
+    else:
+        Console().print(panel(name, status | {"phase": _phase(status)}, []))
+    return 0
+
+
+def _phase(status: dict[str, object]) -> str:
+    """The phase, or `stopped` where the driver that wrote it is gone."""
+    phase, pid = str(status.get("phase", "not started")), status.get("driver_pid")
+    alive = False
+    with contextlib.suppress(OSError):
+        alive = isinstance(pid, int) and b"user-rl" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return phase if alive or phase in ("done", "not started") else f"stopped ({phase}); go on with user-rl resume"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""cloud.edges: children that are started again with a growing pause, stopped kindly, and die with their parent.
+
+The children here are real processes: edge daemons whose configuration is refused at once, and a parent that is killed.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cloud.edges import FIRST_PAUSE_S, LONGEST_PAUSE_S, SimulatedEdges
+from cloud.run import RunFolder
+from user_rl.clock import FakeClock
+
+pytestmark = pytest.mark.slow
+
+
+def wait_for(condition: "object", what: str) -> None:
+    assert callable(condition)
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not happen within 30 s")
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def test_a_dead_daemon_is_started_again_after_a_pause_that_grows(tmp_path: Path) -> None:
+    clock, folder = FakeClock(), RunFolder(tmp_path)
+    edges = SimulatedEdges(folder, {"sim0": {"no_such_key": 1}}, clock=clock)
+    edges.start()
+    pause_s, pids = FIRST_PAUSE_S, []
+    for _ in range(3):
+        pids.append(edges.pids()["sim0"])
+        wait_for(lambda: gone(pids[-1]), "the end of a daemon with a wrong key")
+        edges.watch()
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        clock.advance(pause_s - 0.01)
+        edges.watch()
+        assert edges.pids()["sim0"] == pids[-1]
+        clock.advance(0.02)
+        edges.watch()
+    assert len({*pids, edges.pids()["sim0"]}) == 4
+    edges.stop(timeout_s=20)
+    assert "no_such_key" in folder.process_log("sim0").read_text()
+
+
+def test_stopping_ends_every_child(tmp_path: Path) -> None:
+    edges = SimulatedEdges(RunFolder(tmp_path), {"a": {}, "b": {}}, clock=FakeClock())
+    edges.start()
+    pids = edges.pids().values()
+    edges.stop(timeout_s=20)
+    assert all(gone(pid) for pid in pids)
+    assert edges.pids() == {}
+
+
+def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from cloud.edges import _die_with_parent; import subprocess\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'], preexec_fn=_die_with_parent)\n"
+        "print(child.pid, flush=True); time.sleep(300)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+    wait_for(lambda: gone(child), "the end of the killed parent's child")
