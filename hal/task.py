@@ -6,11 +6,16 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """The worth of the step just taken: `done` means terminated (no bootstrap), never a time limit."""
+    """The worth of the step just taken.
+
+    `done` means terminated (no bootstrap), never a time limit; `truncated` that the task itself cut the episode short
+    (bootstrap), which the loop also does at `max_steps`.
+    """
 
     reward: float
     done: bool
     success: bool
+    truncated: bool = False
 
 
 class Task(Protocol):

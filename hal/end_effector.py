@@ -1,0 +1,118 @@
+"""DeltaEndEffector: a joint-space robot commanded by small steps of its tip.
+
+The command [dx, dy, dz, dyaw] moves a target pose in the work frame; the tool keeps pointing down. The target stays
+inside the workspace and within a leash of the measured pose, so that contact builds up a bounded force, which the
+state shows as `tip.offset`: target minus measured. Whatever robot is below, this is a Robot of its own.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from hal.robot import Robot, RobotSpec, RobotState
+from user_rl.specs import Array, box
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndEffectorConfig:
+    """The work frame, the size of a step, the workspace around the work frame's origin, and the leash."""
+
+    origin_m: tuple[float, ...] = (0.45, 0.0, 0.10)  # of the work frame, in the base's
+    max_step_m: float = 0.015
+    max_turn_rad: float = 0.1
+    low: tuple[float, ...] = (-0.08, -0.08, -0.028, -0.5)  # m, m, m, rad
+    high: tuple[float, ...] = (0.08, 0.08, 0.12, 0.5)
+    leash_m: float = 0.010
+    leash_rad: float = 0.1
+
+
+class Kinematics(Protocol):
+    """Tip poses [x, y, z, yaw] in the base's frame (m, rad), joint angles [J] (rad)."""
+
+    def forward(self, position: Array, velocity: Array) -> tuple[Array, Array]:
+        """The tip's pose and its rate [4]."""
+
+    def start(self, posture: Array) -> None:
+        """Lets the next `solve` start from `posture`."""
+
+    def solve(self, pose: Array) -> Array:
+        """One step of joint angles towards `pose`, from the last one; raises RobotFault when there is none."""
+
+    def search(self, pose: Array) -> Array:
+        """Joint angles at `pose`, found from the home posture: the same pose gives the same angles."""
+
+
+class DeltaEndEffector:
+    """See hal.robot.Robot."""
+
+    def __init__(self, robot: Robot, kinematics: Kinematics, config: EndEffectorConfig = EndEffectorConfig()) -> None:
+        self.robot, self.kinematics, self.config = robot, kinematics, config
+        self._joints = len(robot.spec.command.names)
+        self._origin = np.array([*config.origin_m, 0.0])
+        self._low, self._high = np.array(config.low), np.array(config.high)
+        self._leash = np.array([config.leash_m] * 3 + [config.leash_rad])
+        self._target: Array | None = None  # [4] in the work frame
+        self._measured = np.zeros(4)
+        self._spec = _spec(robot.spec, config)
+
+    @property
+    def spec(self) -> RobotSpec:
+        return self._spec
+
+    def open(self) -> None:
+        self.robot.open()
+        self._target = None
+
+    def read(self) -> RobotState:
+        state = self.robot.read()
+        position, velocity = state.values[: self._joints], state.values[self._joints :]
+        pose, rate = self.kinematics.forward(position, velocity)
+        pose -= self._origin
+        if self._target is None:
+            self._target = pose
+            self.kinematics.start(position)
+        self._measured = pose
+        turn = (np.sin(pose[3]), np.cos(pose[3]))
+        values = np.concatenate((pose[:3], turn, rate, self._target - pose))
+        return RobotState(stamp_s=state.stamp_s, values=self._spec.state.clip(values))
+
+    def command(self, target: Array) -> Array:
+        self._spec.command.check(target)
+        if self._target is None:
+            self.read()
+        last = self._measured if self._target is None else self._target
+        base = np.clip(last, self._measured - self._leash, self._measured + self._leash)
+        goal = np.clip(base + target, self._low, self._high)
+        sent = self._spec.command.clip(goal - base)
+        self._target = base + sent
+        joints = self.kinematics.solve(self._target + self._origin)
+        self.robot.command(self.robot.spec.command.clip(joints))
+        return sent
+
+    def posture(self, pose: Array) -> Array:
+        """The joint angles [J] that hold the tip at `pose` [4] of the work frame."""
+        return self.kinematics.search(pose + self._origin)
+
+    def forget(self) -> None:
+        """Drops the target: the next reading becomes it. For whoever moved the arm in another way."""
+        self._target = None
+
+    def halt(self) -> None:
+        self.robot.halt()
+        self.forget()
+
+    def close(self) -> None:
+        self.robot.close()
+        self.forget()
+
+
+def _spec(inner: RobotSpec, config: EndEffectorConfig) -> RobotSpec:
+    step, turn = config.max_step_m, config.max_turn_rad
+    state = [(f"tip.{axis}", "m", -2.0, 2.0) for axis in "xyz"]
+    state += [("tip.yaw.sin", "", -1.0, 1.0), ("tip.yaw.cos", "", -1.0, 1.0)]
+    state += [(f"tip.velocity.{axis}", "m/s", -2.0, 2.0) for axis in "xyz"] + [("tip.velocity.yaw", "rad/s", -6.0, 6.0)]
+    state += [(f"tip.offset.{axis}", "m", -0.1, 0.1) for axis in "xyz"] + [("tip.offset.yaw", "rad", -1.0, 1.0)]
+    command = [(f"tip.delta.{axis}", "m", -step, step) for axis in "xyz"] + [("tip.delta.yaw", "rad", -turn, turn)]
+    model = inner.model.removesuffix("_joints")
+    return replace(inner, model=model, state=box("observation.state", state), command=box("action", command))

@@ -1,0 +1,129 @@
+"""What a configuration may name, and how a cell is made of it. Vendor SDKs load when their driver is made, not before.
+
+Adding a driver: one file, and one line in a table below.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hal.camera import Camera
+from hal.cell import Cell
+from hal.end_effector import DeltaEndEffector
+from hal.guard import GuardConfig, Guarded
+from hal.gymnasium import GymnasiumConfig, GymnasiumRobot, GymnasiumTask, GymnasiumTaskConfig
+from hal.robot import Robot
+from hal.sim.arms import ARM6, PANDA, Arm, SimArmConfig
+from hal.sim.peg_insertion import PegInsertion, PegInsertionConfig
+from hal.task import Task
+from hal.teleop import Teleop
+from user_rl.clock import Clock
+from user_rl.config import Tree, build, defaults
+from user_rl.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellConfig:
+    """The parts of a cell: trees with a `name` out of the tables below and that driver's own keys."""
+
+    robot: dict[str, Any]
+    task: dict[str, Any]
+    cameras: dict[str, dict[str, Any]] = field(default_factory=dict)
+    teleop: dict[str, Any] | None = None  # None or {}: nobody
+    guard: GuardConfig = field(default_factory=GuardConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a part is made from: the clock, a seed, and the parts made before it (the robot without its guard)."""
+
+    clock: Clock
+    seed: int
+    robot: Any = None
+    task: Any = None
+
+
+Choice = tuple[type, Callable[[Any, Parts], T]]  # a driver's config, and what makes the driver
+
+
+def make_cell(config: CellConfig, *, name: str, clock: Clock, seed: int) -> Cell:
+    """A closed cell, its robot guarded; raises ConfigError naming the key, its value and what is allowed."""
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(4)]
+    robot = _make(ROBOTS, config.robot, "robot", Parts(clock=clock, seed=seeds[0]))
+    task = _make(TASKS, config.task, "task", Parts(clock=clock, seed=seeds[1], robot=robot))
+    parts = Parts(clock=clock, seed=seeds[2], robot=robot, task=task)
+    cameras = {key: _make(CAMERAS, tree, f"cameras.{key}", parts) for key, tree in config.cameras.items()}
+    parts = Parts(clock=clock, seed=seeds[3], robot=robot, task=task)
+    teleop = _make(TELEOPS, config.teleop, "teleop", parts) if config.teleop else None
+    guarded = Guarded(robot, config.guard, clock=clock)
+    return Cell(name=name, robot=guarded, task=task, cameras=cameras, teleop=teleop)
+
+
+def _make(table: Mapping[str, Choice[T]], tree: Mapping[str, Any], path: str, parts: Parts) -> T:
+    name = tree.get("name")
+    if name not in table:
+        raise ConfigError(f"{path}.name = {name}, allowed {', '.join(table)}; choose one of these")
+    cls, make = table[str(name)]
+    return make(build(cls, {key: value for key, value in tree.items() if key != "name"}, f"{path}."), parts)
+
+
+def _sim_robot(arm: Arm) -> Callable[[SimArmConfig, Parts], Robot]:
+    def make(config: SimArmConfig, parts: Parts) -> Robot:
+        try:
+            from hal.sim.robot import make_sim_robot
+        except ImportError as error:
+            raise ConfigError(f"robot={arm.model} needs {error.name}; pip install 'user-rl[sim]'") from error
+        return make_sim_robot(arm, config, clock=parts.clock)
+
+    return make
+
+
+def _gymnasium_robot(config: GymnasiumConfig, parts: Parts) -> Robot:
+    return GymnasiumRobot(config, clock=parts.clock, seed=parts.seed)
+
+
+def _gymnasium_task(config: GymnasiumTaskConfig, parts: Parts) -> Task:
+    if not isinstance(parts.robot, GymnasiumRobot):
+        raise ConfigError(f"task=gymnasium on {parts.robot.spec.model}, allowed on robot=gymnasium; choose that robot")
+    return GymnasiumTask(config, parts.robot)
+
+
+def _peg_insertion(config: PegInsertionConfig, parts: Parts) -> Task:
+    return PegInsertion(config, *_simulated(parts, "task=peg_insertion"))
+
+
+def _simulated(parts: Parts, who: str) -> Any:  # noqa: ANN401  # (hand, arm); the arm's type would load mujoco
+    hand = parts.robot
+    if not (isinstance(hand, DeltaEndEffector) and hasattr(hand.robot, "world")):
+        allowed = " or ".join(f"robot={name}" for name, (cls, _) in ROBOTS.items() if cls is SimArmConfig)
+        raise ConfigError(f"{who} on {hand.spec.model}, allowed on {allowed}; choose one of these")
+    return hand, hand.robot
+
+
+ROBOTS: dict[str, Choice[Robot]] = {
+    PANDA.model: (SimArmConfig, _sim_robot(PANDA)),
+    ARM6.model: (SimArmConfig, _sim_robot(ARM6)),
+    "gymnasium": (GymnasiumConfig, _gymnasium_robot),
+}
+TASKS: dict[str, Choice[Task]] = {
+    "peg_insertion": (PegInsertionConfig, _peg_insertion),
+    "gymnasium": (GymnasiumTaskConfig, _gymnasium_task),
+}
+CAMERAS: dict[str, Choice[Camera]] = {}
+TELEOPS: dict[str, Choice[Teleop]] = {}
+
+
+def _nodes(table: Mapping[str, Choice[Any]]) -> dict[str, Tree]:
+    return {name: {"name": name, **defaults(cls)} for name, (cls, _) in table.items()}
+
+
+STORE: dict[str, dict[str, Tree]] = {  # Hydra's groups
+    "robot": _nodes(ROBOTS),
+    "task": _nodes(TASKS),
+    "cameras": {"none": {}},
+    "teleop": {"none": {}, **_nodes(TELEOPS)},
+}

@@ -1,0 +1,58 @@
+"""SimArm: a simulated arm in joint space. `command` lets one control period of physics pass; pacing is the loop's."""
+
+import numpy as np
+
+from hal.robot import OnSilence, RobotSpec, RobotState
+from hal.sim.arms import Arm, SimArmConfig
+from hal.sim.world import World
+from user_rl.clock import Clock
+from user_rl.specs import Array, box
+
+MAX_JOINT_SPEED = 10.0  # rad/s: beyond it the encoder saturates
+
+
+class SimArm:
+    """See hal.robot.Robot. Commands are joint targets; nothing moves between two of them."""
+
+    def __init__(self, arm: Arm, config: SimArmConfig, *, clock: Clock) -> None:
+        self.arm, self.config, self.clock = arm, config, clock
+        self.world = World(arm, substep_s=config.substep_s)
+        self._substeps = max(1, round(1.0 / (config.rate_hz * config.substep_s)))
+        positions = [(f"{j.name}.position", "rad", j.low - 0.1, j.high + 0.1) for j in arm.joints]
+        speeds = [(f"{j.name}.velocity", "rad/s", -MAX_JOINT_SPEED, MAX_JOINT_SPEED) for j in arm.joints]
+        self._spec = RobotSpec(
+            model=f"{arm.model}_joints",
+            state=box("observation.state", positions + speeds),
+            command=box("action", [(f"{j.name}.target", "rad", j.low, j.high) for j in arm.joints]),
+            rate_hz=config.rate_hz,
+            on_silence=OnSilence.STOPS,
+        )
+
+    @property
+    def spec(self) -> RobotSpec:
+        return self._spec
+
+    def open(self) -> None:
+        self.world.open()
+
+    def read(self) -> RobotState:
+        data = self.world.data
+        return RobotState(
+            stamp_s=self.clock.now_s(), values=self._spec.state.clip(np.concatenate((data.qpos, data.qvel)))
+        )
+
+    def command(self, target: Array) -> Array:
+        self.world.data  # noqa: B018  # raises when not open
+        self._spec.command.check(target)
+        self.world.advance(target, self._substeps)
+        return target
+
+    def place(self, posture: Array) -> None:
+        """Puts the arm at rest at `posture` [J] rad: a simulation's reset."""
+        self.world.place(posture)
+
+    def halt(self) -> None:
+        """Nothing to do: physics passes in `command` alone."""
+
+    def close(self) -> None:
+        self.world.close()

@@ -1,0 +1,147 @@
+"""Two arms as tables, and the MJCF that follows from them: capsules between joints, a two-finger gripper, a peg.
+
+With all joints at zero every link's frame is parallel to the base's, so that a row is an offset and an axis. The
+lengths are those of a Franka Panda and of a UR5e; masses and gains are ours: motors track within about 0.1 s and give
+way in contact. Gravity is compensated, as these arms' own controllers do. The fingers stay closed and have no joints.
+"""
+
+from dataclasses import dataclass, field
+from xml.etree.ElementTree import Element, SubElement
+
+from hal.end_effector import EndEffectorConfig
+
+PEG_WIDTH_M = 0.020  # square, so that yaw matters
+PEG_LENGTH_M = 0.060  # below the fingers
+
+_WHITE, _DARK, _BLUE, _PEG = "0.92 0.92 0.90 1", "0.22 0.23 0.26 1", "0.30 0.45 0.62 1", "0.90 0.42 0.12 1"
+_Z, _NEG_Z, _Y, _NEG_Y = (0, 0, 1), (0, 0, -1), (0, 1, 0), (0, -1, 0)
+_Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimArmConfig:
+    """How fast the arm is commanded, how finely its physics is integrated, and how its tip is driven."""
+
+    rate_hz: float = 10.0
+    substep_s: float = 0.005
+    hand: EndEffectorConfig = field(default_factory=EndEffectorConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joint:
+    """A hinge: where it sits in its parent's frame, its axis, its range, and its motor."""
+
+    name: str
+    at_m: _Vector
+    axis: _Vector
+    low: float  # rad
+    high: float  # rad
+    torque_nm: float
+    stiffness: float  # Nm/rad
+    radius_m: float
+    mass_kg: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A serial arm: its joints from the base outwards, how the hand is mounted, and a posture to return to."""
+
+    model: str
+    joints: tuple[Joint, ...]
+    hand_at_m: _Vector
+    hand_euler: _Vector  # rad; the hand points along its own -z
+    home: tuple[float, ...]  # rad: the tip points down over the middle of the workspace
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        return tuple(joint.name for joint in self.joints)
+
+
+def _joints(rows: list[tuple[str, _Vector, _Vector, float, float, float, float, float, float]]) -> tuple[Joint, ...]:
+    keys = ("name", "at_m", "axis", "low", "high", "torque_nm", "stiffness", "radius_m", "mass_kg")
+    return tuple(Joint(**dict(zip(keys, row, strict=True))) for row in rows)  # type: ignore[arg-type]
+
+
+PANDA = Arm(
+    model="panda_sim",
+    joints=_joints([
+        ("joint1", (0, 0, 0.333), _Z, -2.89, 2.89, 87, 3000, 0.060, 3.0),
+        ("joint2", (0, 0, 0), _Y, -1.76, 1.76, 87, 3000, 0.060, 3.0),
+        ("joint3", (0, 0, 0.316), _Z, -2.89, 2.89, 87, 2000, 0.055, 2.5),
+        ("joint4", (0.0825, 0, 0), _NEG_Y, -3.07, -0.07, 87, 2000, 0.055, 2.5),
+        ("joint5", (-0.0825, 0, 0.384), _Z, -2.89, 2.89, 12, 500, 0.050, 1.5),
+        ("joint6", (0, 0, 0), _NEG_Y, -0.01, 3.75, 12, 500, 0.050, 1.5),
+        ("joint7", (0.088, 0, 0), _NEG_Z, -2.89, 2.89, 12, 500, 0.045, 0.6),
+    ]),
+    hand_at_m=(0, 0, -0.107),
+    hand_euler=(0, 0, 0.785),
+    home=(0.0, -0.142, 0.0, -2.520, 0.0, 2.378, 0.785),
+)  # fmt: skip
+
+ARM6 = Arm(
+    model="arm6_sim",
+    joints=_joints([
+        ("shoulder_pan", (0, 0, 0.1625), _Z, -3.14, 3.14, 150, 3000, 0.060, 3.5),
+        ("shoulder_lift", (0, 0.138, 0), _Y, -2.0, 2.0, 150, 3000, 0.060, 4.0),
+        ("elbow", (0, -0.131, 0.425), _Y, -2.8, 2.8, 150, 2000, 0.050, 2.5),
+        ("wrist_1", (0, 0, 0.392), _Y, -3.14, 3.14, 28, 500, 0.042, 1.2),
+        ("wrist_2", (0, 0.127, 0), _Z, -3.14, 3.14, 28, 500, 0.042, 1.2),
+        ("wrist_3", (0, 0, 0.100), _Y, -3.14, 3.14, 28, 500, 0.042, 0.4),
+    ]),
+    hand_at_m=(0, 0.100, 0),
+    hand_euler=(1.5708, 0, 0),
+    home=(-0.302, -0.070, 2.052, -0.411, -1.571, -1.873),
+)  # fmt: skip
+
+
+def add_arm(parent: Element, arm: Arm) -> None:
+    """Adds the arm's bodies and its gripper to a worldbody."""
+    _add_link(parent, (0, 0, 0), arm.joints[0].at_m, radius_m=0.07, mass_kg=4.0)
+    for i, joint in enumerate(arm.joints):
+        parent = SubElement(parent, "body", name=f"link_{joint.name}", pos=_text(joint.at_m), gravcomp="1")
+        SubElement(
+            parent, "joint", name=joint.name, axis=_text(joint.axis), range=f"{joint.low} {joint.high}", armature="0.2"
+        )
+        after = arm.joints[i + 1].at_m if i + 1 < len(arm.joints) else arm.hand_at_m
+        _add_link(parent, (0, 0, 0), after, radius_m=joint.radius_m, mass_kg=joint.mass_kg)
+    hand = SubElement(
+        parent, "body", name="hand", pos=_text(arm.hand_at_m), euler=_text(arm.hand_euler), gravcomp="1"
+    )  # fmt: skip
+    _add_gripper(hand)
+
+
+def add_motors(actuators: Element, arm: Arm) -> None:
+    """Adds one position servo per joint, critically damped, with a bounded torque."""
+    for joint in arm.joints:
+        SubElement(
+            actuators, "position", name=joint.name, joint=joint.name, kp=str(joint.stiffness), dampratio="1",
+            inheritrange="1", forcerange=f"{-joint.torque_nm} {joint.torque_nm}",
+        )  # fmt: skip
+
+
+def _add_link(body: Element, start: _Vector, end: _Vector, *, radius_m: float, mass_kg: float) -> None:
+    SubElement(body, "geom", type="sphere", size=str(radius_m * 1.1), mass=str(mass_kg / 2), rgba=_BLUE)
+    if end != start:
+        SubElement(
+            body, "geom", type="capsule", fromto=_text((*start, *end)), size=str(radius_m * 0.8),
+            mass=str(mass_kg / 2), rgba=_WHITE,
+        )  # fmt: skip
+
+
+def _add_gripper(hand: Element) -> None:
+    _add_box(hand, (0, 0, -0.03), (0.025, 0.06, 0.03), "0.5", _WHITE)
+    for side in (-1, 1):
+        _add_box(hand, (0, side * (PEG_WIDTH_M / 2 + 0.006), -0.085), (0.008, 0.006, 0.025), "0.05", _DARK)
+    peg_m = PEG_LENGTH_M + 0.04  # 4 cm of it between the fingers
+    peg = SubElement(hand, "body", name="peg", pos=_text((0, 0, -0.11 + 0.04 - peg_m / 2)), gravcomp="1")
+    half = PEG_WIDTH_M / 2
+    _add_box(peg, (0, 0, 0), (half, half, peg_m / 2), "0.1", _PEG, name="peg", contype="1", conaffinity="1")
+    SubElement(peg, "site", name="tip", pos=_text((0, 0, -peg_m / 2)), quat="0 1 0 0", size="0.002", group="5")
+
+
+def _add_box(body: Element, at: _Vector, half: _Vector, mass: str, rgba: str, **more: str) -> None:
+    SubElement(body, "geom", {"type": "box", "pos": _text(at), "size": _text(half), "mass": mass, "rgba": rgba} | more)
+
+
+def _text(numbers: tuple[float, ...]) -> str:
+    return " ".join(f"{x:.6g}" for x in numbers)

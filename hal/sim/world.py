@@ -1,0 +1,86 @@
+"""World: one MuJoCo model and its state, put together from an arm and what a task adds; no graphics library needed.
+
+Needs mujoco (extra `sim`). The model is compiled by `open`, so that a task can add its fixture first.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+import mujoco
+import numpy as np
+
+from hal.sim.arms import Arm, add_arm, add_motors
+from user_rl.errors import RobotUnreachable
+from user_rl.specs import Array
+
+Furniture = Callable[[Element], None]  # adds bodies, geoms, cameras to a worldbody
+
+
+class World:
+    """An arm in a scene, and its physics. One thread."""
+
+    def __init__(self, arm: Arm, *, substep_s: float) -> None:
+        self.arm, self.substep_s = arm, substep_s
+        self._furniture: list[Furniture] = []
+        self._model: Any = None
+        self._data: Any = None
+
+    def add(self, furniture: Furniture) -> None:
+        """Adds to the scene that the next `open` builds."""
+        self._furniture.append(furniture)
+
+    def open(self) -> None:
+        """Compiles the scene and puts the arm into its home posture."""
+        self._model = mujoco.MjModel.from_xml_string(scene_xml(self.arm, self._furniture, substep_s=self.substep_s))
+        self._data = mujoco.MjData(self._model)
+        self.place(np.asarray(self.arm.home))
+
+    def close(self) -> None:
+        """Drops model and state; safe to call twice."""
+        self._model = self._data = None
+
+    @property
+    def model(self) -> Any:  # noqa: ANN401  # mujoco has no types
+        if self._model is None:
+            raise RobotUnreachable(f"the simulated {self.arm.model} is not open; call open() first")
+        return self._model
+
+    @property
+    def data(self) -> Any:  # noqa: ANN401
+        if self._data is None:
+            raise RobotUnreachable(f"the simulated {self.arm.model} is not open; call open() first")
+        return self._data
+
+    def place(self, posture: Array) -> None:
+        """Puts the arm at rest at `posture` [J] rad; the state after it depends on nothing that came before."""
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:] = posture
+        self.data.ctrl[:] = posture
+        mujoco.mj_forward(self.model, self.data)
+
+    def advance(self, target: Array, substeps: int) -> None:
+        """Lets the motors pull towards `target` [J] rad for so many substeps."""
+        self.data.ctrl[:] = target
+        mujoco.mj_step(self._model, self._data, nstep=substeps)
+
+
+def scene_xml(arm: Arm, furniture: list[Furniture], *, substep_s: float) -> str:
+    """The MJCF of an arm and its scene."""
+    root = Element("mujoco", model=arm.model)
+    SubElement(root, "compiler", angle="radian", autolimits="true")
+    SubElement(root, "option", timestep=str(substep_s), integrator="implicitfast", cone="pyramidal")
+    visual = SubElement(root, "visual")
+    SubElement(visual, "quality", shadowsize="0", offsamples="0", numslices="12", numstacks="6", numquads="1")
+    SubElement(visual, "headlight", ambient="0.35 0.35 0.35", diffuse="0.35 0.35 0.35", specular="0 0 0")
+    default = SubElement(root, "default")
+    SubElement(default, "geom", contype="0", conaffinity="0")  # only the peg and its fixture touch
+    body = SubElement(root, "worldbody")
+    SubElement(
+        body, "light", directional="true", castshadow="false", pos="0 0 2", dir="0.3 0.4 -1", diffuse="0.6 0.6 0.6"
+    )
+    add_arm(body, arm)
+    for add in furniture:
+        add(body)
+    add_motors(SubElement(root, "actuator"), arm)
+    return tostring(root, encoding="unicode")
