@@ -66,8 +66,9 @@ def test_stopping_ends_every_child(tmp_path: Path) -> None:
 
 def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from cloud.edges import _die_with_parent; import subprocess\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'], preexec_fn=_die_with_parent)\n"
+        "import subprocess, sys, time; from cloud.edges import _die_with_parent\n"
+        "argv = [sys.executable, '-c', 'import time; time.sleep(300)']\n"
+        "child = subprocess.Popen(argv, preexec_fn=_die_with_parent)\n"
         "print(child.pid, flush=True); time.sleep(300)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:

@@ -9,8 +9,8 @@ from user_rl.clock import FakeClock
 
 STATUS = {
     "phase": "learning", "success_rate": 0.84, "episodes": 120, "env_steps": 2345, "env_steps_per_s": 25.04,
-    "updates": 6789, "updates_per_s": 80.0, "update_ratio": 3.0, "buffer_rows": 3456, "version": 42, "version_lag": 1.25,
-    "intervention_rate": 0.1, "finished_share": 0.5,
+    "updates": 6789, "updates_per_s": 80.0, "update_ratio": 3.0, "buffer_rows": 3456, "version": 42,
+    "version_lag": 1.25, "intervention_rate": 0.1, "finished_share": 0.5,
 }  # fmt: skip
 
 
