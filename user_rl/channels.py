@@ -36,7 +36,7 @@ class ChannelConfig:
 
     heartbeat_s: float = 1.0
     silent_after_s: float = 5.0  # a peer that says nothing for so long is gone
-    handshake_s: float = 10.0
+    handshake_s: float = 5.0  # also the pause after which a refused client tries again
     queue: int = 64  # messages
     max_frame_bytes: int = 2**24
 
@@ -65,7 +65,7 @@ class ServerChannel:
         except zmq.ZMQError as error:
             self.close()
             raise ConfigError(f"cannot listen on {address}: {error.strerror}; free the port or give another") from error
-        self.address = bytes(self._socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()  # type: ignore[arg-type]
+        self.address = bytes(self._socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
 
     @property
     def refused(self) -> int:

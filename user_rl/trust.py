@@ -5,7 +5,6 @@ keys. It is made by the cloud's authority, is one file of mode 0600, and its sec
 """
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +12,7 @@ import msgspec
 import zmq
 
 from user_rl.errors import ConfigError
+from user_rl.files import write_atomically
 
 Kind = Literal["edge", "run", "admin", "server"]
 Z85Key = Annotated[str, msgspec.Meta(min_length=40, max_length=40)]
@@ -63,7 +63,7 @@ def new_curve_keys() -> CurveKeys:
 
 def save_bundle(bundle: Bundle, path: Path) -> None:
     """Writes `bundle` durably with mode 0600."""
-    write_private(path, msgspec.json.format(msgspec.json.encode(bundle)))
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(bundle)), mode=0o600)
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -72,26 +72,6 @@ def load_bundle(path: Path) -> Bundle:
         return msgspec.json.decode(read_private(path), type=Bundle)
     except msgspec.MsgspecError as error:
         raise ConfigError(f"bundle {path}: {error}; enrol this name again") from error
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Replaces `path` by `data` at once and durably (fsync of file and folder); mode 0600 from the first byte on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def read_private(path: Path) -> bytes:

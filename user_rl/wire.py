@@ -81,11 +81,11 @@ class Ack(_Message, frozen=True, tag="Ack"):
 
 
 class Permit(_Message, frozen=True, tag="Permit"):
-    """`stream` may record up to and with `last_step`; demonstrations: whether some are still wanted from it."""
+    """`stream` may record up to and with `last_step`; demonstrations: how many are still wanted from it."""
 
     stream: Name
     last_step: Cursor
-    demonstrations: bool
+    demonstrations: Count
 
 
 class Refused(_Message, frozen=True, tag="Refused"):
