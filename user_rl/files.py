@@ -56,6 +56,11 @@ class FileLock:
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
+    @property
+    def fd(self) -> int:
+        """What a child may inherit: the lock is then held until it has ended too."""
+        return self._fd
+
     def release(self) -> None:
         """Lets go; safe to call twice."""
         if self._fd >= 0:

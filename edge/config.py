@@ -1,0 +1,85 @@
+"""What the daemon can be told: the cell's keys at the root, and its own beside them."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from hal.guard import GuardConfig
+from user_rl.clock import Clock, FreeRunningClock, SystemClock
+
+
+class Pace(StrEnum):
+    """What a period is: wall-clock time, or as fast as the simulation goes."""
+
+    REAL = "real"
+    FREE = "free"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkConfig:
+    """Sizes and times of spooling, sending and fetching."""
+
+    commit_ms: float = 20.0  # rows wait at most so long for their fsync
+    commit_bytes: int = 2**20  # or until there are so many
+    chunk_bytes: int = 4 * 2**20  # of one message of rows
+    window_bytes: int = 16 * 2**20  # sent and not yet acknowledged
+    answer_s: float = 5.0  # without an answer for so long: say hello again
+    weights_every_s: float = 0.3
+    part_bytes: int = 512 * 2**10  # of one message of weights
+    keep_versions: int = 3
+    heartbeat_s: float = 1.0
+    segment_bytes: int = 256 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeConfig:
+    """One cell's daemon."""
+
+    name: str  # of the cell, as enrolled
+    bundle: str  # file with the fleet's address and this cell's keys
+    home: str  # folder: spool, weights, lease
+    robot: dict[str, Any]
+    task: dict[str, Any]
+    cameras: dict[str, Any] = field(default_factory=dict)
+    teleop: dict[str, Any] | None = None
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    pace: Pace = Pace.REAL
+    seed: int = 0  # of episode starts and exploration
+    hold_at_permit: bool = (
+        False  # real pace: wait between episodes while the learner is behind (free pace always waits)
+    )
+    realtime: bool = True  # FIFO scheduling in real pace, where permitted
+    restart_control: bool | None = None  # None: in free pace only. A latched fault is never restarted
+    allow_no_silence_stop: bool = False  # run a robot that nothing stops when commands stop coming
+    pulse_s: float | None = None  # control is wedged after; None: 2 in real pace, 20 in free
+    reset_s: float = 120.0  # opening, resetting and loading weights may take so long
+    stop_s: float = 15.0  # control has so long to stop by itself
+    drain_s: float = 10.0  # link has so long to upload before it ends
+    ring_bytes: int = 64 * 2**20
+    spool_bytes: int = 8 * 2**30
+    link: LinkConfig = field(default_factory=LinkConfig)
+
+    @property
+    def root(self) -> Path:
+        """`home`, with ~ resolved."""
+        return Path(self.home).expanduser()
+
+    @property
+    def free(self) -> bool:
+        """Whether simulation time runs by itself."""
+        return self.pace is Pace.FREE
+
+    @property
+    def pulse_limit_s(self) -> float:
+        """How long control may be silent within an episode."""
+        return self.pulse_s if self.pulse_s is not None else (20.0 if self.free else 2.0)
+
+    @property
+    def restarts(self) -> bool:
+        """Whether a dead control is started again."""
+        return self.free if self.restart_control is None else self.restart_control
+
+    def clock(self) -> Clock:
+        """What paces the loop."""
+        return FreeRunningClock() if self.free else SystemClock()

@@ -1,0 +1,136 @@
+"""control: the process that owns the robot. `python -m edge.control`, started by edge.daemon.
+
+It makes the cell, the ring and the loop, runs until SIGTERM, and closes the cell, which halts the robot, on every way
+out. Its exit code says whether it may be started again.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from edge.config import EdgeConfig
+from edge.desk import Desk
+from edge.loop import control
+from edge.orders import Card, Report, State
+from edge.pacer import Pacer
+from edge.process import Exit, StopFlag, become_child, set_up_logging, try_realtime
+from edge.recorder import Recorder
+from edge.shared import Shared
+from hal.cell import Cell
+from hal.make import CellConfig, make_cell
+from hal.robot import OnSilence
+from user_rl.clock import Clock, SystemClock
+from user_rl.config import build
+from user_rl.errors import ConfigError, HardwareError, RobotFault, SpecError, UserRlError
+from user_rl.rows import make_schema
+
+log = logging.getLogger(__name__)
+
+MakeCell = Callable[[EdgeConfig, Clock], Cell]
+SWITCH_INTERVAL_S = 0.0005
+
+
+def cell_from_config(config: EdgeConfig, clock: Clock) -> Cell:
+    """The cell that the configuration names."""
+    parts = CellConfig(
+        robot=config.robot, task=config.task, cameras=config.cameras, teleop=config.teleop, guard=config.guard
+    )
+    return make_cell(parts, name=config.name, clock=clock, seed=config.seed)
+
+
+def main(argv: list[str] | None = None, *, make: MakeCell = cell_from_config) -> int:
+    """Runs until SIGTERM; returns an `Exit`."""
+    parser = argparse.ArgumentParser(prog="python -m edge.control")
+    parser.add_argument("--shared", type=int, required=True, help="file descriptor of the shared memory")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--parent", type=int, required=True, help="process id of the daemon")
+    args = parser.parse_args(argv)
+    stopping = StopFlag()
+    become_child(args.parent)
+    set_up_logging("control")
+    shared = Shared(args.shared)
+    try:
+        run(shared, build(EdgeConfig, json.loads(args.config.read_text())), stopping, make)
+    except Exception as error:  # noqa: BLE001  # the outermost function: it becomes one line and an exit code
+        return _end(shared, error)
+    shared.pulse.promise(0.0)
+    return Exit.CLEAN
+
+
+def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], bool], make: MakeCell) -> None:
+    """Opens the cell and runs the loop over it; closes it whatever happens."""
+    clock, idle = config.clock(), SystemClock()
+    shared.pulse.promise(idle.now_s() + config.reset_s)
+    cell = make(config, clock)
+    check_silence(cell, config)
+    ring = shared.make_ring(card_of(cell), config.ring_bytes)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    if config.realtime and not config.free:
+        try_realtime()
+    recorder, pacer = Recorder(ring, task=cell.task.name), Pacer(clock, cell.robot.spec.rate_hz)
+    desk = Desk(
+        shared, recorder, pacer, config, idle=idle, stopping=stopping,
+        can_demonstrate=cell.teleop is not None, halt=cell.robot.halt,
+    )  # fmt: skip
+    try:
+        cell.open()
+        log.info("%s is open: %s at %g Hz, %s pace", config.name, cell.robot.spec.model, cell.robot.spec.rate_hz,
+                 config.pace)  # fmt: skip
+        control(cell, desk, recorder, pacer)
+        desk.tell(State.STOPPED)
+    finally:
+        cell.close()
+
+
+def check_silence(cell: Cell, config: EdgeConfig) -> None:
+    """Refuses a robot that nothing would stop, unless the configuration says that this is known."""
+    spec = cell.robot.spec
+    if spec.on_silence is OnSilence.OUT_OF_BAND and not spec.halt_command:
+        raise ConfigError(f"{spec.model} is halted out of band and names no halt_command; give its spec one")
+    if spec.on_silence is OnSilence.NONE and not config.allow_no_silence_stop:
+        raise ConfigError(
+            f"{spec.model} goes on moving when commands stop (on_silence = none), allowed stops or out_of_band; "
+            "give it a halt command, or set allow_no_silence_stop=true beside an emergency stop within reach"
+        )
+
+
+def card_of(cell: Cell) -> Card:
+    """What the cell is, for link and halt."""
+    spec = cell.robot.spec
+    return Card(
+        schema=make_schema(cell.observation, cell.action).encoded, model=spec.model, rate_hz=spec.rate_hz,
+        on_silence=spec.on_silence, halt_command=spec.halt_command, cameras=tuple(sorted(cell.cameras)),
+    )  # fmt: skip
+
+
+def exit_of(error: Exception) -> Exit:
+    """What an error means for whoever might start control again."""
+    if isinstance(error, ConfigError):
+        return Exit.CONFIG
+    if isinstance(error, RobotFault | SpecError):
+        return Exit.FAULT
+    return Exit.HARDWARE if isinstance(error, HardwareError) else Exit.CRASH
+
+
+def _end(shared: Shared, error: Exception) -> Exit:
+    code = exit_of(error)
+    if isinstance(error, UserRlError):
+        log.error("%s", error)
+    else:
+        log.error("control failed", exc_info=error)
+    old = shared.report.read() or Report()
+    fields = {name: getattr(old, name) for name in Report.__struct_fields__}
+    shared.report.post(Report(**{**fields, "state": State.FAULT, "reason": f"{error}"[:500]}))
+    shared.pulse.promise(0.0)
+    return code
+
+
+if __name__ == "__main__":
+    code = main()
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)  # no driver's or library's thread keeps a robot's process alive

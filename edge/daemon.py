@@ -1,0 +1,184 @@
+"""halt: the daemon's first process. It makes the shared memory, starts control and link, and watches control.
+
+A control that died, or that is silent for longer than it promised, is killed and the robot's out-of-band halt command
+is run, if it has one. link is started again always; control if the configuration says so, and never after a fault that
+a person must look at. This process does nothing else, imports nothing heavy and touches no device, so that it lives.
+If it is killed itself, the kernel tells its children, which stop safely by themselves; the folder stays locked until
+they have ended.
+"""
+
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge.config import EdgeConfig
+from edge.process import Exit
+from edge.shared import Shared, make_shared
+from hal.robot import OnSilence
+from user_rl.config import build
+from user_rl.files import FileLock, write_atomically
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.02  # between two looks at the pulse
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
+STEADY_S = 20.0  # a child that lived so long starts with the short pause again
+HALT_COMMAND_S = 10.0
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What the two children run; a file descriptor, a configuration and the parent's id follow."""
+
+    control: tuple[str, ...] = (sys.executable, "-m", "edge.control")
+    link: tuple[str, ...] = (sys.executable, "-m", "edge.link")
+
+
+@dataclass
+class Child:
+    """One of the two, alive or waiting for its next start."""
+
+    name: str
+    argv: list[str]
+    fds: tuple[int, ...]
+    process: "subprocess.Popen[bytes] | None" = None
+    started_s: float = 0.0
+    again_s: float = 0.0  # when to start it, while there is no process
+    pause_s: float = field(default=FIRST_PAUSE_S)
+
+    def start(self) -> None:
+        """Starts it now."""
+        self.process, self.started_s = subprocess.Popen(self.argv, pass_fds=self.fds), time.monotonic()
+
+    def ended(self) -> int | None:
+        """The exit code of a process that has just ended, else None."""
+        code = None if self.process is None else self.process.poll()
+        if code is not None:
+            self.process = None
+            steady = time.monotonic() - self.started_s > STEADY_S
+            self.pause_s = FIRST_PAUSE_S if steady else min(2 * self.pause_s, LONGEST_PAUSE_S)
+            self.again_s = time.monotonic() + self.pause_s
+        return code
+
+    def due(self) -> bool:
+        return self.process is None and time.monotonic() >= self.again_s
+
+    def stop(self, within_s: float) -> int:
+        """SIGTERM, then SIGKILL after `within_s`; returns the exit code."""
+        if self.process is None:
+            return Exit.CLEAN
+        self.process.terminate()
+        try:
+            return self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            log.error("%s did not end within %.0f s and is killed", self.name, within_s)
+            self.process.kill()
+            return self.process.wait()
+
+
+def run(tree: Mapping[str, Any], *, stopping: Callable[[], int], programs: Programs = Programs()) -> int:
+    """Runs the daemon with the configuration in `tree` until `stopping()`; returns an `Exit`."""
+    config = build(EdgeConfig, tree)
+    config.root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(config.root / "lock", wait_s=config.stop_s + config.drain_s)
+    shared = make_shared(os.urandom(16))
+    try:
+        path = config.root / "config.json"
+        write_atomically(path, json.dumps(tree, indent=1).encode(), mode=0o600)
+        tail = ["--shared", str(shared.fd), "--config", str(path), "--parent", str(os.getpid())]
+        fds = (shared.fd, lock.fd)
+        control = Child("control", [*programs.control, *tail], fds)
+        link = Child("link", [*programs.link, *tail], fds)
+        return Daemon(config, shared, control, link).run(stopping)
+    finally:
+        os.close(shared.fd)
+        lock.release()
+
+
+class Daemon:
+    """The watch over the two children. One thread."""
+
+    def __init__(self, config: EdgeConfig, shared: Shared, control: Child, link: Child) -> None:
+        self._config, self._shared, self._control, self._link = config, shared, control, link
+
+    def run(self, stopping: Callable[[], int]) -> int:
+        """Watches until told to stop or until a child says that going on is pointless; stops both, control first."""
+        code: int | None = None
+        try:
+            self._control.start()
+            self._link.start()
+            while code is None and not stopping():
+                self._wait()
+                code = self._watch()
+        finally:
+            self._stop()
+        return Exit.CLEAN if code is None else code
+
+    def _wait(self) -> None:
+        """Until a child ends, at most until the next look at the pulse."""
+        poll = select.poll()
+        fds = [os.pidfd_open(c.process.pid) for c in (self._control, self._link) if c.process is not None]
+        for fd in fds:
+            poll.register(fd, select.POLLIN)
+        try:
+            poll.poll(POLL_S * 1e3)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _watch(self) -> int | None:
+        self._check_pulse()
+        for child in (self._control, self._link):
+            code = child.ended()
+            if code is not None and child is self._control and code != Exit.CLEAN:
+                self._halt_robot()
+            if code is not None and not self._again(child, code):
+                return Exit.CRASH if code < 0 else code
+            if child.due():
+                child.start()
+        return None
+
+    def _check_pulse(self) -> None:
+        alive_until_s, process = self._shared.pulse.alive_until_s, self._control.process
+        late_s = time.monotonic() - alive_until_s
+        if process is not None and process.poll() is None and alive_until_s > 0 and late_s > 0:
+            log.error("control is silent and %.2f s over its time; it is killed and the robot halted", late_s)
+            process.kill()
+            self._shared.pulse.promise(0.0)
+            self._halt_robot()  # at once; its end is noticed, and the robot halted again, at the next look
+
+    def _again(self, child: Child, code: int) -> bool:
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
+        if child is self._control:
+            self._shared.pulse.promise(0.0)
+            again = self._config.restarts and code not in (Exit.CLEAN, Exit.CONFIG, Exit.FAULT)
+        else:
+            again = code != Exit.CONFIG
+        if again:
+            log.warning("%s ended with %s, again in %.1f s", child.name, how, child.pause_s)
+        else:
+            log.error("%s ended with %s; the daemon stops", child.name, how)
+        return again
+
+    def _halt_robot(self) -> None:
+        card = self._shared.card.read()
+        if card is None or card.on_silence != OnSilence.OUT_OF_BAND:
+            return
+        log.error("control is gone: halting the robot with %s", " ".join(card.halt_command))
+        try:
+            subprocess.run(card.halt_command, timeout=HALT_COMMAND_S, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            log.error("THE ROBOT MAY STILL MOVE: %s; use the emergency stop", error)
+
+    def _stop(self) -> None:
+        if self._control.stop(self._config.stop_s) != Exit.CLEAN:
+            self._halt_robot()
+        self._link.stop(self._config.drain_s + self._config.stop_s)

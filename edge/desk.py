@@ -1,0 +1,204 @@
+"""Desk: where control reads its orders, decides what may happen next, and says what it is doing.
+
+An episode needs a lease; an online one also needs weights and, in free pace, a permit. Every wait keeps the pulse going
+and ends when control is told to stop. Waiting is on `idle`, a clock that really waits in either pace.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge.config import EdgeConfig
+from edge.orders import Orders, Report, State
+from edge.pacer import Pacer
+from edge.recorder import NO_HASH, Heading, Recorder
+from edge.shared import Shared
+from policies.load import load
+from policies.policy import Policy
+from user_rl.clock import Clock
+from user_rl.errors import ConfigError, StorageError
+from user_rl.rows import Klass
+from user_rl.versions import Version
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 0.002  # between two looks while nothing may happen
+TELL_S = 0.25  # between two reports of the same state
+Load = Callable[..., tuple[Version, Policy]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One episode, as decided at its start."""
+
+    orders: Orders
+    heading: Heading
+    seed: int
+    policy: Policy | None  # None: the operator demonstrates
+
+    @property
+    def demonstrate(self) -> bool:
+        return self.policy is None
+
+
+class Desk:
+    """Control's side of the mailboxes. One thread."""
+
+    def __init__(
+        self, shared: Shared, recorder: Recorder, pacer: Pacer, config: EdgeConfig, *,
+        idle: Clock, stopping: Callable[[], bool], can_demonstrate: bool, halt: Callable[[], None], load: Load = load,
+    ) -> None:  # fmt: skip
+        self._shared, self._recorder, self._pacer, self._config = shared, recorder, pacer, config
+        self._idle, self._stopping, self._can_demonstrate, self._halt = idle, stopping, can_demonstrate, halt
+        self._load = load
+        self._weights: tuple[str, Version, Policy] | None = None
+        self._refused = ""  # folder of a version that could not be loaded
+        self._demonstrated: list[int] = []  # closing steps of successful demonstrations in this stream
+        self._generation = self._held = 0
+        self._success: bool | None = None
+        self._told = Report()
+        self._told_s = self._rated_s = -np.inf
+        self._rated_step, self._steps_per_s = 0, 0.0
+
+    def next_plan(self) -> Plan | None:
+        """The next episode, as soon as one may begin; None: control is to stop."""
+        halted = False
+        while not self._stopping():
+            self.promise(self._config.reset_s)
+            plan = self._plan(self._orders())
+            if isinstance(plan, Plan):
+                self.tell(State.DEMONSTRATING if plan.demonstrate else State.RUNNING, version=plan.heading.version)
+                return plan
+            if not halted:
+                self._halt()
+                halted = True
+            self.promise(self._config.pulse_limit_s)
+            self.tell(plan)
+            self._idle.sleep_until(self._idle.now_s() + WAIT_S)
+        return None
+
+    def may_step(self, plan: Plan) -> bool:
+        """Whether the episode goes on; waits here, with the robot still, for a permit or for space in the ring."""
+        self.promise(self._config.pulse_limit_s)
+        if self.ended(plan):
+            return False
+        state = self._obstacle(plan)
+        if state is None:
+            self.tell(State.DEMONSTRATING if plan.demonstrate else State.RUNNING, version=plan.heading.version)
+            return True
+        return self._wait_within(plan, state)
+
+    def ended(self, plan: Plan) -> bool:
+        """Whether the episode must end at this step: control stops, or the lease is over or another."""
+        orders = self._orders()
+        same = orders.token == plan.orders.token and orders.generation == plan.orders.generation
+        return self._stopping() or not same or self._idle.now_s() >= orders.lease_until_s
+
+    def finished(self, plan: Plan, success: bool) -> None:
+        """Counts an episode that has its closing row."""
+        self._success = success
+        if plan.demonstrate and success:
+            self._demonstrated.append(self._recorder.step - 1)
+
+    def rest(self, reason: str, for_s: float) -> None:
+        """Waits with the robot halted, after a reading that was too old to act on."""
+        self._halt()
+        until_s = self._idle.now_s() + for_s
+        while self._idle.now_s() < until_s and not self._stopping():
+            self.promise(self._config.pulse_limit_s)
+            self.tell(State.NO_SENSOR, reason)
+            self._idle.sleep_until(self._idle.now_s() + WAIT_S)
+
+    def promise(self, within_s: float) -> None:
+        """Tells halt that control will be back within so many seconds."""
+        self._shared.pulse.promise(self._idle.now_s() + within_s)
+
+    def tell(self, state: State, reason: str = "", *, version: int = 0) -> None:
+        """Reports to link: at once when the state is new, else every quarter of a second."""
+        now_s = self._idle.now_s()
+        since_s = now_s - self._told_s
+        if since_s < TELL_S and state is self._told.state:
+            return
+        recorder, pacer = self._recorder, self._pacer
+        if now_s - self._rated_s >= TELL_S:
+            self._steps_per_s = max(0, recorder.step - self._rated_step) / (now_s - self._rated_s)
+            self._rated_s, self._rated_step = now_s, recorder.step
+        self._told = Report(
+            state=state, reason=reason, generation=self._generation, step=recorder.step - 1, episode=recorder.episode,
+            version=version, steps_per_s=self._steps_per_s, late=pacer.late, skipped=pacer.skipped, held=self._held,
+            success=self._success,
+        )  # fmt: skip
+        self._told_s = now_s
+        self._shared.report.post(self._told)
+
+    def _orders(self) -> Orders:
+        return self._shared.orders.read() or Orders()
+
+    def _plan(self, orders: Orders) -> Plan | State:
+        if not orders.run or not orders.token or self._idle.now_s() >= orders.lease_until_s:
+            return State.NO_LEASE
+        if self._recorder.ring.free() < 2:
+            return State.NO_SPACE
+        if orders.generation != self._generation:  # another stream: nothing of the old one holds
+            self._generation, self._demonstrated, self._weights, self._refused = orders.generation, [], None, ""
+        step, episode = self._recorder.counters(orders.generation)
+        if self._wanted(orders):
+            return self._episode(orders, episode, None)
+        weights = self._newest(orders)
+        if weights is None:
+            return State.NO_WEIGHTS
+        if step > orders.last_step and (self._config.free or self._config.hold_at_permit):
+            return State.NO_PERMIT
+        return self._episode(orders, episode, weights)
+
+    def _episode(self, orders: Orders, episode: int, weights: tuple[Version, Policy] | None) -> Plan:
+        version, policy = weights or (None, None)
+        heading = Heading(
+            generation=orders.generation, run=orders.run, token=orders.token, clock_offset_s=orders.clock_offset_s,
+            klass=Klass.DEMONSTRATION if policy is None else Klass.ONLINE,
+            version=version.number if version else 0, version_hash=version.digest16 if version else NO_HASH,
+        )  # fmt: skip
+        seed = episode_seed(self._config.seed, self._config.name, orders.boot, episode)
+        return Plan(orders=orders, heading=heading, seed=seed, policy=policy)
+
+    def _wanted(self, orders: Orders) -> bool:
+        self._demonstrated = [step for step in self._demonstrated if step > orders.acknowledged]
+        return self._can_demonstrate and orders.demonstrations > len(self._demonstrated)
+
+    def _newest(self, orders: Orders) -> tuple[Version, Policy] | None:
+        if orders.weights and orders.weights not in (self._weights[0] if self._weights else "", self._refused):
+            try:
+                seed = episode_seed(self._config.seed, self._config.name, orders.boot, orders.weights_number)
+                self._weights = (orders.weights, *self._load(Path(orders.weights), seed=seed))
+            except (StorageError, ConfigError) as error:
+                self._refused = orders.weights
+                log.error("%s; the robot goes on with the version before it", error)
+        return self._weights[1:] if self._weights and orders.weights else None
+
+    def _obstacle(self, plan: Plan) -> State | None:
+        if self._recorder.ring.free() < 2:  # one row, and the closing one
+            return State.NO_SPACE
+        if self._config.free and not plan.demonstrate and self._recorder.step > self._orders().last_step:
+            return State.NO_PERMIT
+        return None
+
+    def _wait_within(self, plan: Plan, state: State | None) -> bool:
+        self._held += state is State.NO_SPACE
+        if not self._config.free:  # simulated time stands still by itself
+            self._halt()
+        while state is not None and not self.ended(plan):
+            self.promise(self._config.pulse_limit_s)
+            self.tell(state, version=plan.heading.version)
+            self._idle.sleep_until(self._idle.now_s() + WAIT_S)
+            state = self._obstacle(plan)
+        self._pacer.restart()
+        return not self.ended(plan)
+
+
+def episode_seed(seed: int, cell: str, boot: str, episode: int) -> int:
+    """The start of an episode: another one for every seed, cell, boot and episode, 32 bits."""
+    entropy = [seed, int.from_bytes(cell.encode()), int(boot or "0", 16), episode]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
