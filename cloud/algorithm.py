@@ -1,4 +1,4 @@
-"""Algorithm: what the learner's loop asks of a learning method. The contract as a program: `cloud.kits.check_algorithm`.
+"""Algorithm: what the learner's loop asks of a learning method. `cloud.kits.check_algorithm` is its contract.
 
 The loop owns everything that is not mathematics: when to publish, save, log and stop, and the refusal to publish NaN.
 A config states, beside its own keys, `policy`, `batch_size`, `demonstration_share` (of each batch) and `update_ratio`

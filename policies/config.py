@@ -60,9 +60,8 @@ def actor_spec(config: PolicyConfig, schema: Schema) -> ActorSpec:
         raise ConfigError(f"policy.hidden = {list(config.hidden)}, allowed one width or more, each at least 1")
     state = schema.observation.get(STATE)
     if not isinstance(state, Box):
-        raise ConfigError(
-            f"{STATE} is not in the rows ({', '.join(schema.observation)}); the policy needs a state vector"
-        )
+        found = ", ".join(schema.observation) or "nothing"
+        raise ConfigError(f"observations: {found}, allowed with {STATE}; give the robot a state vector")
     images = {n: s for n, s in schema.observation.items() if isinstance(s, Image)} if config.kind == "cnn" else {}
     if config.kind == "cnn" and not images:
         raise ConfigError("policy.kind = 'cnn', but the cell has no cameras; set policy.kind=mlp or give it cameras")

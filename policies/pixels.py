@@ -2,7 +2,7 @@
 
 Sources: random shift with edge padding, Yarats et al. 2021 (DrQ-v2, arXiv:2107.09645), here by whole pixels; encoder
 output through LayerNorm and tanh, Kostrikov et al. 2020 (DrQ, arXiv:2004.13649). Differs: every convolution has stride
-2, a sixth of the work at 128 × 128.
+2, a sixth of the work at 128 x 128.
 
 Shape letters: B batch, H height, W width, C channels, F features.
 """
@@ -57,8 +57,9 @@ def _camera(shape: tuple[int, int, int], features: int, generator: Generator) ->
 
 
 def _conv(channels: int, generator: Generator) -> nn.Conv2d:
-    layer = nn.utils.skip_init(nn.Conv2d, channels, CHANNELS, KERNEL, STRIDE)
-    return _reset(layer, channels * KERNEL * KERNEL, generator)
+    layer: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, channels, CHANNELS, KERNEL, STRIDE)
+    _reset(layer, channels * KERNEL * KERNEL, generator)
+    return layer
 
 
 def _shrunk(size: int) -> int:
