@@ -16,6 +16,7 @@ from hal.guard import GuardConfig, Guarded
 from hal.gymnasium import GymnasiumConfig, GymnasiumRobot, GymnasiumTask, GymnasiumTaskConfig
 from hal.robot import Robot
 from hal.sim.arms import ARM6, PANDA, Arm, SimArmConfig
+from hal.sim.operator import ScriptedOperator, ScriptedOperatorConfig
 from hal.sim.peg_insertion import PegInsertion, PegInsertionConfig
 from hal.task import Task
 from hal.teleop import Teleop
@@ -96,6 +97,11 @@ def _peg_insertion(config: PegInsertionConfig, parts: Parts) -> Task:
     return PegInsertion(config, *_simulated(parts, "task=peg_insertion"))
 
 
+def _scripted_operator(config: ScriptedOperatorConfig, parts: Parts) -> Teleop:
+    hand, _ = _simulated(parts, "teleop=scripted")
+    return ScriptedOperator(config, hand, clock=parts.clock, seed=parts.seed)
+
+
 def _simulated(parts: Parts, who: str) -> Any:  # noqa: ANN401  # (hand, arm); the arm's type would load mujoco
     hand = parts.robot
     if not (isinstance(hand, DeltaEndEffector) and hasattr(hand.robot, "world")):
@@ -114,7 +120,7 @@ TASKS: dict[str, Choice[Task]] = {
     "gymnasium": (GymnasiumTaskConfig, _gymnasium_task),
 }
 CAMERAS: dict[str, Choice[Camera]] = {}
-TELEOPS: dict[str, Choice[Teleop]] = {}
+TELEOPS: dict[str, Choice[Teleop]] = {"scripted": (ScriptedOperatorConfig, _scripted_operator)}
 
 
 def _nodes(table: Mapping[str, Choice[Any]]) -> dict[str, Tree]:
