@@ -1,0 +1,13 @@
+"""The experience log: append-only, durable, on LMDB, one writer and any number of readers.
+
+A row that `Log.commit` returned is on the disk. Everything that ever happened to a stream is rows or gaps, in order.
+"""
+
+from user_rl.log.chunk import Chunk, Gap, digest_of
+from user_rl.log.compare import Comparison, compare
+from user_rl.log.cursors import Cursors
+from user_rl.log.episodes import Episode
+from user_rl.log.reader import Reader
+from user_rl.log.writer import Log, LogConfig
+
+__all__ = ["Chunk", "Comparison", "Cursors", "Episode", "Gap", "Log", "LogConfig", "Reader", "compare", "digest_of"]

@@ -1,0 +1,88 @@
+"""Are two logs of one run the same? Row by row, over the bytes, for the report and for the tests that kill processes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from user_rl.errors import SchemaMismatch
+from user_rl.log.reader import Reader
+from user_rl.rows import Schema
+from user_rl.specs import Array
+
+_ROW = np.dtype([("step", "<u8"), ("low", "<u8"), ("high", "<u8")])  # a row's step and xxh3_128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What the cloud's log of a run has of one edge's."""
+
+    rows: int  # distinct rows that both have
+    rows_lost: int  # the edge has, the cloud has not; and what the cloud wrote off as a gap
+    rows_waiting: int  # of those lost: beyond the cloud's cursor, still to be sent
+    rows_duplicated: int  # further copies of a row in the cloud's log
+    rows_differing: int  # both have them, the bytes are not the same
+
+    def __add__(self, other: "Comparison") -> "Comparison":
+        names = self.__dataclass_fields__
+        return Comparison(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+
+NOTHING = Comparison(rows=0, rows_lost=0, rows_waiting=0, rows_duplicated=0, rows_differing=0)
+
+
+def compare(edge: Reader, cloud: Reader, run: str) -> Comparison:
+    """Compares the streams of `run` that the edge has. Raises SchemaMismatch if the two mean different rows."""
+    total, cloud_streams = NOTHING, cloud.streams()
+    for stream, schema in edge.streams().items():
+        if stream.endswith(f"/{run}"):
+            if stream in cloud_streams and cloud_streams[stream].encoded != schema.encoded:
+                raise SchemaMismatch(f"stream {stream}: edge and cloud have different schemas; compare logs of one run")
+            total += _compare_stream(edge, cloud, stream, known=stream in cloud_streams)
+    return total
+
+
+def _compare_stream(edge: Reader, cloud: Reader, stream: str, *, known: bool) -> Comparison:
+    ours = _rows(edge, stream)
+    theirs = _rows(cloud, stream) if known else np.zeros(0, _ROW)
+    cursor = cloud.synced(stream) if known else -1
+    both = np.intersect1d(ours["step"], theirs["step"])
+    lost = np.setdiff1d(np.union1d(ours["step"], _gap_steps(cloud, stream)), theirs["step"])
+    return Comparison(
+        rows=len(both),
+        rows_lost=len(lost),
+        rows_waiting=int(np.count_nonzero(lost.astype(np.int64) > cursor)),
+        rows_duplicated=len(theirs) - len(np.unique(theirs["step"])),
+        rows_differing=_differing(ours, theirs, both),
+    )
+
+
+def _differing(ours: Array, theirs: Array, both: NDArray[Any]) -> int:
+    """Steps of which not all copies are the same."""
+    copies = np.unique(np.concatenate([rows[np.isin(rows["step"], both)] for rows in (ours, theirs)]))
+    _, kinds = np.unique(copies["step"], return_counts=True)
+    return int(np.count_nonzero(kinds > 1))
+
+
+def _rows(reader: Reader, stream: str) -> Array:
+    """Step and hash of every stored row; the step is the one that the row itself says."""
+    schema = reader.streams()[stream]
+    found = [_hashes(schema, chunk.data) for chunk in reader.scan(stream)]
+    return np.concatenate(found) if found else np.zeros(0, _ROW)
+
+
+def _hashes(schema: Schema, data: bytes) -> Array:
+    hashes = np.zeros(len(data) // schema.row_bytes, _ROW)
+    hashes["step"] = schema.view(data)["step"]
+    for i in range(len(hashes)):
+        row = memoryview(data)[i * schema.row_bytes : (i + 1) * schema.row_bytes]
+        digest = xxhash.xxh3_128_intdigest(row)
+        hashes["low"][i], hashes["high"][i] = digest & 2**64 - 1, digest >> 64
+    return hashes
+
+
+def _gap_steps(reader: Reader, stream: str) -> NDArray[np.uint64]:
+    gaps = [np.arange(gap.first, gap.last + 1, dtype=np.uint64) for gap in reader.gaps() if gap.stream == stream]
+    return np.concatenate(gaps) if gaps else np.zeros(0, np.uint64)

@@ -1,0 +1,95 @@
+"""One writer per log: a flock that dies with its process, and an epoch that outvotes a writer that lost its lock.
+
+`log.json` names the log (32 hex digits, made once), its format and the epoch, which each new writer raises. `lock` holds
+the flock and says who has it. A child made by plain fork would inherit the flock: open the log after forking.
+"""
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from user_rl.errors import StorageBusy, StorageCorrupt, StorageError
+from user_rl.log.durable import sync_folder, translated, write_durably
+
+FORMAT = 1
+
+
+class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`log.json`."""
+
+    format: int
+    log_id: str
+    epoch: int
+
+
+def read_identity(path: Path) -> Identity:
+    """Which log lies in this folder; raises StorageError where there is none or one of another format."""
+    try:
+        identity = msgspec.json.decode((path / "log.json").read_bytes(), type=Identity)
+    except FileNotFoundError as error:
+        raise StorageError(f"{path}: no log is there (log.json is missing); start its writer first") from error
+    except msgspec.MsgspecError as error:
+        raise StorageCorrupt(f"{path}/log.json cannot be read: {error}; restore it from a backup") from error
+    if identity.format != FORMAT:
+        raise StorageError(f"{path}: log format {identity.format}, allowed {FORMAT}; use the release that wrote it")
+    return identity
+
+
+class WriterLock:
+    """The right to write into a log, and its new epoch. Raises StorageBusy naming the pid that has it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with translated(path, 4096):
+            path.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._take()
+            with translated(path, 4096):
+                self.identity = self._next_identity()
+                os.ftruncate(self._file, 0)
+                os.pwrite(self._file, f"{os.getpid()} {self.identity.epoch}\n".encode(), 0)
+        except BaseException:
+            self.close()
+            raise
+
+    def check(self) -> None:
+        """Raises StorageBusy if another writer has come since."""
+        epoch = read_identity(self.path).epoch
+        if epoch != self.identity.epoch:
+            raise fenced(self.path, self.identity.epoch, epoch)
+
+    def close(self) -> None:
+        """Gives the right back."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _take(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(self._file, 64, 0).decode(errors="replace").split(" ")[0] or "unknown"
+            raise StorageBusy(
+                f"{self.path}: process {holder} writes there, allowed is one writer; stop it, or use another folder"
+            ) from error
+
+    def _next_identity(self) -> Identity:
+        if (self.path / "log.json").exists():
+            found = read_identity(self.path)
+            identity = Identity(FORMAT, found.log_id, found.epoch + 1)
+        elif any(self.path.glob("*-*/data.mdb")):
+            raise StorageCorrupt(f"{self.path}: has segments but no log.json; restore it from a backup")
+        else:
+            identity = Identity(FORMAT, secrets.token_hex(16), 1)
+        write_durably(self.path / "log.json", msgspec.json.encode(identity))
+        sync_folder(self.path.parent)
+        return identity
+
+
+def fenced(path: Path, own: int, found: int) -> StorageBusy:
+    """The error of a writer that another one has replaced."""
+    return StorageBusy(f"{path}: its writer has epoch {found} now, ours is {own}; close this one, it may not write")

@@ -1,0 +1,109 @@
+"""Reader: another process's view of a log while its writer goes on. It never writes and never blocks the writer.
+
+Every call sees the newest commit: it looks for new segments, frees the slots of dead readers, and opens its transactions
+afresh. One thread. LMDB opens an environment once per process, so the process that has the Log reads through the Log.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from user_rl.errors import StorageError
+from user_rl.log import reading
+from user_rl.log.chunk import Chunk, Gap
+from user_rl.log.episodes import Episode
+from user_rl.log.lock import read_identity
+from user_rl.log.segment import Segment, SegmentGone, is_segment_name
+from user_rl.rows import Schema
+
+T = TypeVar("T")
+RETRIES = 8  # a call that loses its segment to trim() this often in a row gives up
+
+
+class Reader:
+    """Reads the log that another process writes. Raises StorageError if there is none yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.log_id = read_identity(path).log_id
+        self._segments: list[Segment] = []
+        self._names = reading.Names()
+        self._seen: dict[str, int] = {}
+        self._fresh(lambda: None)
+
+    def tail(self, after_seq: int, max_bytes: int) -> list[tuple[int, Chunk]]:
+        """(seq, chunk) in commit order after `after_seq`: at most `max_bytes`, yet at least one if there is any.
+
+        Start with 0. Rows that became gaps or were trimmed have no chunk: look at `Chunk.first`.
+        """
+        until_seq = self._fresh(lambda: max((segment.last_seq() for segment in self._segments), default=0))
+        if until_seq <= after_seq:
+            return []
+        # What was committed before `until_seq` is visible to the second look, whichever segment it went to.
+        return self._fresh(lambda: reading.tail(self._segments, self._names, after_seq, until_seq, max_bytes))
+
+    def read(self, stream: str, first: int, max_bytes: int) -> list[Chunk]:
+        """As `Log.read`."""
+        return self._fresh(lambda: reading.read(self._segments, self._names, stream, first, max_bytes))
+
+    def streams(self) -> dict[str, Schema]:
+        """The streams that have committed rows or gaps."""
+        return self._fresh(lambda: dict(self._names.schemas))
+
+    def synced(self, stream: str) -> int:
+        """The last committed step; -1: none."""
+        return self._fresh(lambda: reading.synced(self._segments, self._names, stream))
+
+    def first_kept(self, stream: str) -> int:
+        """As `Log.first_kept`."""
+        return self._fresh(lambda: reading.first_kept(self._segments, self._names, stream))
+
+    def gaps(self) -> list[Gap]:
+        """Every committed gap, by stream and step."""
+        return self._fresh(lambda: reading.gaps(self._segments, self._names))
+
+    def episodes(self) -> list[Episode]:
+        """The episode table, by stream and first step."""
+        return self._fresh(lambda: reading.episodes(self._segments, self._names))
+
+    def scan(self, stream: str) -> Iterator[Chunk]:
+        """Every chunk of a stream as it is stored, segment by segment: rows that stand twice come twice."""
+        return self._fresh(lambda: reading.scan(self._segments, self._names, stream))
+
+    def close(self) -> None:
+        """Closes every segment."""
+        for segment in self._segments:
+            segment.close()
+        self._segments = []
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _fresh(self, call: Callable[[], T]) -> T:
+        """Looks what is new, then calls; again if the writer trimmed a segment in between."""
+        for _ in range(RETRIES):
+            try:
+                self._refresh()
+                return call()
+            except SegmentGone:
+                continue
+        raise StorageError(f"{self.path}: segments were trimmed {RETRIES} times while they were read; read again later")
+
+    def _refresh(self) -> None:
+        names = {entry for entry in os.listdir(self.path) if is_segment_name(entry)}
+        known = {segment.path.name: segment for segment in self._segments}
+        if names != known.keys():
+            for name in known.keys() - names:
+                known.pop(name).close()
+            known.update({name: Segment(self.path / name) for name in names - known.keys()})
+            self._segments = sorted(known.values(), key=lambda segment: segment.first_seq)
+        for segment in self._segments:
+            segment.look_for_footer()
+            if segment.footer is None:
+                segment.free_dead_readers()
+        reading.learn(self._segments, self._names, self._seen)
+        reading.close_idle(self._segments)

@@ -1,0 +1,251 @@
+"""Reading over the segments of a log: what the writer and the readers of other processes have in common.
+
+Every function takes the segments (oldest first) and reads committed rows only. Sealed segments are opened when needed
+and a few are kept open (`close_idle`), because each holds a map and file descriptors.
+"""
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from user_rl.errors import StorageCorrupt
+from user_rl.log.chunk import (
+    DIGEST,
+    GAP_VALUE,
+    ORDER_VALUE,
+    SEQ_KEY,
+    STEP_KEY,
+    Chunk,
+    Gap,
+    Span,
+    StreamEntry,
+    chunk_from_value,
+    cut,
+)
+from user_rl.log.episodes import Episode, merged, part_from_value
+from user_rl.log.segment import Segment
+from user_rl.rows import Schema, schema_from_bytes
+
+if TYPE_CHECKING:
+    import lmdb
+
+KEPT_OPEN = 8  # sealed segments
+
+
+class Names:
+    """The streams: their numbers, schemas, row sizes, and the cursors that the segments' stream tables remember."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.bases: dict[str, int] = {}
+        self.schemas: dict[str, Schema] = {}
+        self.by_number: dict[int, tuple[str, int]] = {}
+
+    def add(self, name: str, number: int, schema: Schema) -> None:
+        self.numbers[name], self.schemas[name] = number, schema
+        self.by_number[number] = (name, schema.row_bytes)
+
+    def learn(self, entries: Mapping[str, StreamEntry]) -> None:
+        """Takes in what a segment knows."""
+        for name, entry in entries.items():
+            if name not in self.numbers:
+                self.add(name, entry.number, schema_from_bytes(entry.schema))
+            self.bases[name] = max(self.bases.get(name, -1), entry.base)
+
+
+def learn(segments: Sequence[Segment], names: Names, seen: dict[str, int]) -> None:
+    """Takes in new streams: from the segments still written, the newest, and those that hold unknown ones."""
+    for segment in segments:
+        name, known = segment.path.name, -1
+        if segment.footer is None:
+            known = segment.known()
+        elif segment is not segments[-1] and segment.footer.spans.keys() <= names.by_number.keys():
+            continue
+        if seen.get(name) != known:
+            names.learn(segment.streams())
+            seen[name] = known
+
+
+def close_idle(segments: Sequence[Segment]) -> None:
+    """Closes sealed segments that are open beyond the newest KEPT_OPEN; between transactions only."""
+    opened = [segment for segment in segments if segment.is_open and segment.footer]
+    for segment in opened[:-KEPT_OPEN]:
+        segment.close()
+
+
+def read(segments: Sequence[Segment], names: Names, stream: str, first: int, max_bytes: int) -> list[Chunk]:
+    """The chunks of a stream from step `first` on, at least one row if there is any, else at most `max_bytes`."""
+    number = names.numbers[stream]
+    row_bytes = names.schemas[stream].row_bytes
+    holders = [(segment, span) for segment in segments if (span := segment.span(number)) and span.last >= first]
+    found: list[Chunk] = []
+    while chunk := _next_chunk(holders, names, number, first):
+        rows = max(max_bytes // row_bytes, 0 if found else 1)
+        if rows < chunk.count and found:
+            break
+        chunk = cut(chunk, max(first, chunk.first), rows)
+        found.append(chunk)
+        max_bytes -= len(chunk.data)
+        first = chunk.last + 1
+    return found
+
+
+def _next_chunk(holders: list[tuple[Segment, Span]], names: Names, number: int, step: int) -> Chunk | None:
+    """The chunk that has `step`, else the first after it."""
+    best: Chunk | None = None
+    for segment, span in holders:
+        if span.last >= step and (best is None or (best.first > step and span.first < best.first)):
+            chunk = _chunk_in(segment, names, number, step)
+            if chunk and (best is None or chunk.first < best.first):
+                best = chunk
+    return best
+
+
+def _chunk_in(segment: Segment, names: Names, number: int, step: int) -> Chunk | None:
+    """As `_next_chunk`, in one segment."""
+    with segment.begin() as txn:
+        cursor = txn.cursor(db=segment.table("chunks"))
+        later = cursor.set_range(STEP_KEY.pack(number, step + 1))
+        if (cursor.prev() if later else cursor.last()) and (chunk := _under(cursor, names, number, step)):
+            return chunk
+        return _under(cursor, names, number, step) if cursor.next() else None
+
+
+def _under(cursor: "lmdb.Cursor[memoryview]", names: Names, number: int, step: int) -> Chunk | None:
+    """The chunk under the cursor, if it is of this stream and ends at `step` or later."""
+    found, first = STEP_KEY.unpack(cursor.key())
+    stream, row_bytes = names.by_number[number]
+    value = cursor.value()
+    if found != number or first + len(value) // row_bytes <= step:
+        return None
+    return chunk_from_value(stream, first, row_bytes, value)
+
+
+def tail(
+    segments: Sequence[Segment], names: Names, after_seq: int, until_seq: int, max_bytes: int
+) -> list[tuple[int, Chunk]]:
+    """The chunks with after_seq < seq <= until_seq in order of seq: at least one if there is any, else `max_bytes`."""
+    found: list[tuple[int, Chunk]] = []
+    with ExitStack() as stack:
+        for seq, number, first, value in _in_order(segments, after_seq, until_seq, stack):
+            max_bytes -= len(value) - DIGEST.size
+            if found and max_bytes < 0:
+                break
+            name, row_bytes = names.by_number[number]
+            found.append((seq, chunk_from_value(name, first, row_bytes, value)))
+    return found
+
+
+Entry = tuple[int, int, int, memoryview]  # seq, stream number, first step, value
+
+
+def _in_order(segments: Sequence[Segment], after_seq: int, until_seq: int, stack: ExitStack) -> Iterator[Entry]:
+    """Merges the segments by seq; one is opened only when its turn can have come."""
+    waiting = [s for s in segments if s.footer is None or s.footer.last_seq > after_seq]
+    heads: list[tuple[int, int, Entry, Iterator[Entry]]] = []
+    while waiting or heads:
+        while waiting and (not heads or waiting[0].first_seq <= heads[0][0]):
+            _push(heads, _entries(waiting.pop(0), after_seq, stack))
+        if not heads:
+            return
+        seq, _, entry, entries = heapq.heappop(heads)
+        if seq > until_seq:
+            return
+        yield entry
+        _push(heads, entries)
+
+
+def _push(heads: list[tuple[int, int, Entry, Iterator[Entry]]], entries: Iterator[Entry]) -> None:
+    if entry := next(entries, None):
+        heapq.heappush(heads, (entry[0], id(entries), entry, entries))
+
+
+def _entries(segment: Segment, after_seq: int, stack: ExitStack) -> Iterator[Entry]:
+    txn = stack.enter_context(segment.begin())
+    order, chunks = txn.cursor(db=segment.table("order")), segment.table("chunks")
+    at = order.set_range(SEQ_KEY.pack(after_seq + 1))
+    while at:
+        number, first = ORDER_VALUE.unpack(order.value())
+        value = txn.get(STEP_KEY.pack(number, first), db=chunks)
+        if value is None:
+            raise StorageCorrupt(f"{segment.path}: no chunk of stream {number} at step {first}; restore this segment")
+        yield SEQ_KEY.unpack(order.key())[0], number, first, value
+        at = order.next()
+
+
+def gaps(segments: Sequence[Segment], names: Names) -> list[Gap]:
+    """Every gap, by stream and step."""
+    found = []
+    for segment in segments:
+        with segment.begin() as txn:
+            for key, value in txn.cursor(db=segment.table("gaps")):
+                number, first = STEP_KEY.unpack(key)
+                found.append(Gap(names.by_number[number][0], first, GAP_VALUE.unpack(value)[0]))
+    return sorted(found, key=lambda gap: (gap.stream, gap.first))
+
+
+def episodes(segments: Sequence[Segment], names: Names) -> list[Episode]:
+    """The episode table, by stream and first step."""
+    found = []
+    for segment in segments:
+        with segment.begin() as txn:
+            for key, value in txn.cursor(db=segment.table("episodes")):
+                number, episode = STEP_KEY.unpack(key)
+                found.append((names.by_number[number][0], episode, segment.klass, part_from_value(value)))
+    return merged(found)
+
+
+def synced(segments: Sequence[Segment], names: Names, stream: str) -> int:
+    """The last committed step of a stream, gaps included; -1: none."""
+    number, base = names.numbers[stream], names.bases.get(stream, -1)
+    return max([base, *(span.last for segment in segments if (span := segment.span(number)))])
+
+
+def cursors(segments: Sequence[Segment], names: Names) -> dict[str, int]:
+    """`synced` of all streams."""
+    found = {name: names.bases.get(name, -1) for name in names.numbers}
+    for segment in segments:
+        for number, span in segment.spans().items():
+            name = names.by_number[number][0]
+            found[name] = max(found[name], span.last)
+    return found
+
+
+def first_kept(segments: Sequence[Segment], names: Names, stream: str) -> int:
+    """The step from which on the log has everything up to `synced`; synced + 1: it has nothing."""
+    number, end = names.numbers[stream], synced(segments, names, stream) + 1
+    spans = [span for segment in segments if (span := segment.span(number))]
+    low = min((span.first for span in spans), default=end)
+    if sum(span.covered for span in spans) == end - low:
+        return low
+    for first, last in reversed(sorted(run for segment in segments for run in runs(segment, names, number))):
+        if last + 1 != end:
+            break
+        end = first
+    return end
+
+
+def runs(segment: Segment, names: Names, number: int) -> Iterator[tuple[int, int]]:
+    """(first, last) of every chunk and gap that a segment has of a stream."""
+    row_bytes, start = names.by_number[number][1], STEP_KEY.pack(number, 0)
+    with segment.begin() as txn:
+        for name in ("chunks", "gaps"):
+            cursor = txn.cursor(db=segment.table(name))
+            at = cursor.set_range(start)
+            while at and STEP_KEY.unpack(cursor.key())[0] == number:
+                first, value = STEP_KEY.unpack(cursor.key())[1], cursor.value()
+                yield first, GAP_VALUE.unpack(value)[0] if name == "gaps" else first + len(value) // row_bytes - 1
+                at = cursor.next()
+
+
+def scan(segments: Sequence[Segment], names: Names, stream: str) -> Iterator[Chunk]:
+    """Every chunk of a stream as it is stored, segment by segment: rows that stand twice come twice."""
+    number, row_bytes = names.numbers[stream], names.schemas[stream].row_bytes
+    for segment in segments:
+        with segment.begin() as txn:
+            cursor = txn.cursor(db=segment.table("chunks"))
+            at = cursor.set_range(STEP_KEY.pack(number, 0))
+            while at and STEP_KEY.unpack(cursor.key())[0] == number:
+                yield chunk_from_value(stream, STEP_KEY.unpack(cursor.key())[1], row_bytes, cursor.value())
+                at = cursor.next()

@@ -1,0 +1,272 @@
+"""A segment: one LMDB environment with the rows of one class, written until it is large, then sealed and read-only.
+
+Sub-databases: chunks (stream number, first step) → records and digest; order seq → (stream number, first step);
+streams name → number, cursor at the time, schema; spans number → what is here of it; episodes; gaps; meta.
+The map has a fixed size, kept in the file; no writemap, every commit is synced. A segment appears by rename, so whoever
+sees its folder sees a complete environment. `footer.json` seals it: counts, size and hash of the data file.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import lmdb
+import msgspec
+import xxhash
+
+from user_rl.errors import StorageCorrupt, StorageError
+from user_rl.log.chunk import NUMBER_KEY, SEQ_KEY, Span, StreamEntry, entry_from_value, span_from_value
+from user_rl.log.durable import sync_folder, translated, write_durably
+from user_rl.log.lock import FORMAT, fenced
+from user_rl.rows import Klass
+
+if TYPE_CHECKING:
+    Txn: TypeAlias = lmdb.Transaction[memoryview]
+
+PAGE = 4096
+TABLES = ("chunks", "order", "streams", "spans", "episodes", "gaps", "meta")
+MAP_SLACK = 64 * 2**20
+
+
+class Footer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`footer.json` of a sealed segment. `spans` are by stream number."""
+
+    format: int
+    klass: int
+    first_seq: int
+    last_seq: int
+    rows: int
+    bytes: int
+    xxh3_128: str
+    spans: dict[int, Span]
+
+
+class SegmentGone(StorageError):
+    """The writer trimmed this segment; list again."""
+
+
+class Segment:
+    """One segment folder. The environment is opened at first use and closed by `close`; it may be used again after."""
+
+    def __init__(self, path: Path, *, writable: bool = False) -> None:
+        self.path = path
+        klass, _, first_seq = path.name.rpartition("-")
+        self.klass, self.first_seq = Klass[klass.upper()], int(first_seq)
+        self.footer = _read_footer(path)
+        self._writable = writable and self.footer is None
+        self._env: lmdb.Environment | None = None
+        self._tables: dict[str, lmdb._Database] = {}
+
+    @property
+    def is_open(self) -> bool:
+        return self._env is not None
+
+    def look_for_footer(self) -> None:
+        """Notices that the writer has sealed this segment since."""
+        if self.footer is None:
+            self.footer = _read_footer(self.path)
+
+    @contextmanager
+    def begin(self) -> "Iterator[Txn]":
+        """A read transaction on the newest commit."""
+        with translated(self.path, 0), self._environment().begin(buffers=True) as txn:
+            yield txn
+
+    @contextmanager
+    def write(self, epoch: int) -> "Iterator[Txn]":
+        """A write transaction, committed and synced at the end; raises StorageBusy for another writer's epoch."""
+        with self._environment().begin(write=True, buffers=True) as txn:
+            found = _number(txn, self.table("meta"), b"epoch")
+            if found != epoch:
+                raise fenced(self.path, epoch, found)
+            yield txn
+
+    def free_dead_readers(self) -> None:
+        """Gives back what readers held that were killed in a transaction; else the file could only grow."""
+        self._environment().reader_check()
+
+    def take_over(self, epoch: int) -> None:
+        """Writes a new writer's epoch, which fences the former one."""
+        self.free_dead_readers()
+        with translated(self.path, PAGE), self._environment().begin(write=True) as txn:
+            txn.put(b"epoch", b"%d" % epoch, db=self.table("meta"))
+
+    def table(self, name: str) -> lmdb._Database:
+        self._environment()
+        return self._tables[name]
+
+    def last_seq(self) -> int:
+        """The highest sequence number that this segment knows of."""
+        if self.footer:
+            return self.footer.last_seq
+        with self.begin() as txn:
+            cursor = txn.cursor(db=self.table("order"))
+            last = SEQ_KEY.unpack(cursor.key())[0] if cursor.last() else 0
+            return max(last, _number(txn, self.table("meta"), b"seq"))
+
+    def spans(self) -> dict[int, Span]:
+        """What is here, by stream number."""
+        if self.footer:
+            return self.footer.spans
+        with self.begin() as txn:
+            items = txn.cursor(db=self.table("spans"))
+            return {n: span_from_value(n, value) for key, value in items for n in NUMBER_KEY.unpack(key)}
+
+    def span(self, number: int) -> Span | None:
+        """What is here of one stream."""
+        if self.footer:
+            return self.footer.spans.get(number)
+        with self.begin() as txn:
+            value = txn.get(NUMBER_KEY.pack(number), db=self.table("spans"))
+            return None if value is None else span_from_value(number, value)
+
+    def streams(self) -> dict[str, StreamEntry]:
+        """The streams that this segment knows of."""
+        with self.begin() as txn:
+            return {
+                bytes(name).decode(): entry_from_value(value) for name, value in txn.cursor(db=self.table("streams"))
+            }
+
+    def known(self) -> int:
+        """Changes whenever the table of streams does."""
+        with self.begin() as txn:
+            return _number(txn, self.table("meta"), b"known")
+
+    def is_empty(self) -> bool:
+        """Whether no chunk was ever written here."""
+        return self.last_seq() < self.first_seq
+
+    def remember(self, epoch: int, seq: int, streams: dict[str, StreamEntry]) -> None:
+        """Writes down the cursors and the last sequence number, because the segment that had them goes."""
+        with translated(self.path, 16 * PAGE), self.write(epoch) as txn:
+            for name, entry in streams.items():
+                txn.put(name.encode(), entry.packed(), db=self.table("streams"))
+            txn.put(b"seq", b"%d" % seq, db=self.table("meta"))
+            bump_known(self, txn)
+
+    def used_bytes(self) -> int:
+        """Bytes of the data file's pages in use or freed for reuse."""
+        if self.footer:
+            return self.footer.bytes
+        info = self._environment().info()
+        return (int(info["last_pgno"]) + 1) * PAGE
+
+    def seal(self) -> None:
+        """Closes the environment for good and writes the footer, durably."""
+        spans, last_seq = self.spans(), self.last_seq()
+        self.close()
+        with translated(self.path, 4096):
+            size, digest = hash_file(self.path / "data.mdb")
+            rows = sum(span.rows for span in spans.values())
+            footer = Footer(FORMAT, self.klass, self.first_seq, last_seq, rows, size, digest, spans)
+            write_durably(self.path / "footer.json", msgspec.json.encode(footer))
+        self.footer = footer
+        self._writable = False
+
+    def close(self) -> None:
+        """Closes the environment, if it is open."""
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+
+    def _environment(self) -> lmdb.Environment:
+        if self._env is None:
+            if not self.path.exists():
+                raise SegmentGone(f"{self.path}: was trimmed while it was read; ask again")
+            with translated(self.path, 4096):
+                self._env = _open(self.path, writable=self._writable, sealed=self.footer is not None)
+                self._tables = {name: self._env.open_db(name.encode(), create=False) for name in TABLES}
+        return self._env
+
+
+def create_segment(path: Path, map_bytes: int, epoch: int, seq: int, streams: dict[str, StreamEntry]) -> Segment:
+    """Makes a complete, empty segment that knows `streams`; it becomes visible under its name at the end."""
+    part = path.with_name(f".new-{path.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with translated(path.parent, 64 * 1024), _created(part, map_bytes) as env:
+            _fill(env, epoch, seq, streams)
+        with translated(path.parent, 4096):
+            sync_folder(part)
+            part.rename(path)
+            sync_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return Segment(path, writable=True)
+
+
+@contextmanager
+def _created(path: Path, map_bytes: int) -> Iterator[lmdb.Environment]:
+    env = lmdb.open(str(path), map_size=map_bytes, max_dbs=len(TABLES))
+    try:
+        yield env
+    finally:
+        env.close()
+
+
+def _fill(env: lmdb.Environment, epoch: int, seq: int, streams: dict[str, StreamEntry]) -> None:
+    with env.begin(write=True) as txn:
+        tables = {name: env.open_db(name.encode(), txn=txn) for name in TABLES}
+        for key, number in ((b"format", FORMAT), (b"epoch", epoch), (b"seq", seq), (b"known", 0)):
+            txn.put(key, b"%d" % number, db=tables["meta"])
+        for name, entry in streams.items():
+            txn.put(name.encode(), entry.packed(), db=tables["streams"])
+
+
+def _open(path: Path, *, writable: bool, sealed: bool) -> lmdb.Environment:
+    """map_size 0 takes the size that the file was made with, so writer and readers agree."""
+    return lmdb.open(
+        str(path),
+        map_size=0,
+        max_dbs=len(TABLES),
+        create=False,
+        readonly=not writable,
+        lock=not sealed,
+    )
+
+
+def bump_known(segment: Segment, txn: "Txn") -> None:
+    """Tells readers that the table of streams has changed."""
+    meta = segment.table("meta")
+    txn.put(b"known", b"%d" % (_number(txn, meta, b"known") + 1), db=meta)
+
+
+def _number(txn: "Txn", meta: lmdb._Database, key: bytes) -> int:
+    value = txn.get(key, db=meta)
+    if value is None:
+        raise StorageCorrupt(f"{txn.env.path()}: {key.decode()} is missing in meta; restore this segment")
+    return int(bytes(value))
+
+
+def _read_footer(path: Path) -> Footer | None:
+    try:
+        return msgspec.json.decode((path / "footer.json").read_bytes(), type=Footer)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise StorageCorrupt(f"{path}/footer.json cannot be read: {error}; restore this segment") from error
+
+
+def hash_file(path: Path) -> tuple[int, str]:
+    """Size and xxh3_128 of a file, by plain reads."""
+    digest, size = xxhash.xxh3_128(), 0
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+            size += len(block)
+    return size, digest.hexdigest()
+
+
+def segments_in(path: Path, *, writable: bool = False) -> list[Segment]:
+    """The segments of a log, oldest first."""
+    names = [entry for entry in path.iterdir() if is_segment_name(entry.name)]
+    return sorted((Segment(entry, writable=writable) for entry in names), key=lambda s: s.first_seq)
+
+
+def is_segment_name(name: str) -> bool:
+    """Whether a folder entry is a segment (and not a half-made or half-deleted one)."""
+    klass, _, number = name.rpartition("-")
+    return number.isdigit() and klass.upper() in Klass.__members__
