@@ -1,4 +1,4 @@
-"""Are two logs of one run the same? Row by row, over the bytes, for the report and for the tests that kill processes."""
+"""Are two logs of one run the same? Row by row over the bytes, for the report and for tests that kill processes."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -6,6 +6,7 @@ log still has. An episode that a crash cut stays open: `closed` is true only onc
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from struct import Struct
 
 import numpy as np
@@ -71,7 +72,7 @@ def parts_of(rows: Array) -> Iterator[tuple[int, Part]]:
     """(episode, Part) for each run of rows of one episode, in order."""
     number = rows["episode"]
     starts = [0, *(np.flatnonzero(number[1:] != number[:-1]) + 1).tolist(), len(rows)]
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in pairwise(starts):
         run = rows[start:end]
         yield int(run["episode"][0]), _part(run)
 
@@ -95,18 +96,19 @@ def merged(found: Iterable[tuple[str, int, Klass, Part]]) -> list[Episode]:
     for stream, episode, klass, part in sorted(found, key=lambda item: (item[0], item[3].first_step)):
         key = (stream, episode, klass)
         whole[key] = whole[key].joined(part) if key in whole else part
-    return [
-        Episode(
-            stream,
-            episode,
-            klass,
-            p.first_step,
-            p.rows - 1,
-            p.reward_sum,
-            p.success,
-            p.interventions,
-            p.version,
-            p.closed,
-        )
-        for (stream, episode, klass), p in whole.items()
-    ]
+    return [_episode(*key, part) for key, part in whole.items()]
+
+
+def _episode(stream: str, episode: int, klass: Klass, part: Part) -> Episode:
+    return Episode(
+        stream=stream,
+        episode=episode,
+        klass=klass,
+        first_step=part.first_step,
+        length=part.rows - 1,
+        reward_sum=part.reward_sum,
+        success=part.success,
+        interventions=part.interventions,
+        version=part.version,
+        closed=part.closed,
+    )

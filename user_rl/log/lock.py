@@ -1,7 +1,7 @@
 """One writer per log: a flock that dies with its process, and an epoch that outvotes a writer that lost its lock.
 
-`log.json` names the log (32 hex digits, made once), its format and the epoch, which each new writer raises. `lock` holds
-the flock and says who has it. A child made by plain fork would inherit the flock: open the log after forking.
+`log.json` names the log (32 hex digits, made once), its format and the epoch, which each new writer raises. `lock`
+holds the flock and says who has it. A child made by plain fork would inherit the flock: open the log after forking.
 """
 
 import fcntl

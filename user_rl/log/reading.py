@@ -219,7 +219,8 @@ def first_kept(segments: Sequence[Segment], names: Names, stream: str) -> int:
     low = min((span.first for span in spans), default=end)
     if sum(span.covered for span in spans) == end - low:
         return low
-    for first, last in reversed(sorted(run for segment in segments for run in runs(segment, names, number))):
+    held = [run for segment in segments for run in runs(segment, names, number)]
+    for first, last in sorted(held, reverse=True):
         if last + 1 != end:
             break
         end = first
