@@ -4,7 +4,7 @@ Adding a driver: one file, and one line in a table below.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from hal.guard import GuardConfig, Guarded
 from hal.gymnasium import GymnasiumConfig, GymnasiumRobot, GymnasiumTask, GymnasiumTaskConfig
 from hal.robot import Robot
 from hal.sim.arms import ARM6, PANDA, Arm, SimArmConfig
+from hal.sim.camera import SimCamera, SimCameraConfig
 from hal.sim.operator import ScriptedOperator, ScriptedOperatorConfig
 from hal.sim.peg_insertion import PegInsertion, PegInsertionConfig
 from hal.task import Task
@@ -44,6 +45,7 @@ class Parts:
 
     clock: Clock
     seed: int
+    name: str = ""  # of a camera
     robot: Any = None
     task: Any = None
 
@@ -53,12 +55,13 @@ Choice = tuple[type, Callable[[Any, Parts], T]]  # a driver's config, and what m
 
 def make_cell(config: CellConfig, *, name: str, clock: Clock, seed: int) -> Cell:
     """A closed cell, its robot guarded; raises ConfigError naming the key, its value and what is allowed."""
-    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(4)]
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(3)]
     robot = _make(ROBOTS, config.robot, "robot", Parts(clock=clock, seed=seeds[0]))
     task = _make(TASKS, config.task, "task", Parts(clock=clock, seed=seeds[1], robot=robot))
     parts = Parts(clock=clock, seed=seeds[2], robot=robot, task=task)
-    cameras = {key: _make(CAMERAS, tree, f"cameras.{key}", parts) for key, tree in config.cameras.items()}
-    parts = Parts(clock=clock, seed=seeds[3], robot=robot, task=task)
+    cameras = {
+        key: _make(CAMERAS, tree, f"cameras.{key}", replace(parts, name=key)) for key, tree in config.cameras.items()
+    }
     teleop = _make(TELEOPS, config.teleop, "teleop", parts) if config.teleop else None
     guarded = Guarded(robot, config.guard, clock=clock)
     return Cell(name=name, robot=guarded, task=task, cameras=cameras, teleop=teleop)
@@ -97,6 +100,11 @@ def _peg_insertion(config: PegInsertionConfig, parts: Parts) -> Task:
     return PegInsertion(config, *_simulated(parts, "task=peg_insertion"))
 
 
+def _sim_camera(config: SimCameraConfig, parts: Parts) -> Camera:
+    hand, arm = _simulated(parts, f"cameras.{parts.name}")
+    return SimCamera(config, arm.world, name=parts.name, origin_m=hand.config.origin_m, clock=parts.clock)
+
+
 def _scripted_operator(config: ScriptedOperatorConfig, parts: Parts) -> Teleop:
     hand, _ = _simulated(parts, "teleop=scripted")
     return ScriptedOperator(config, hand, clock=parts.clock, seed=parts.seed)
@@ -119,7 +127,7 @@ TASKS: dict[str, Choice[Task]] = {
     "peg_insertion": (PegInsertionConfig, _peg_insertion),
     "gymnasium": (GymnasiumTaskConfig, _gymnasium_task),
 }
-CAMERAS: dict[str, Choice[Camera]] = {}
+CAMERAS: dict[str, Choice[Camera]] = {"sim": (SimCameraConfig, _sim_camera)}
 TELEOPS: dict[str, Choice[Teleop]] = {"scripted": (ScriptedOperatorConfig, _scripted_operator)}
 
 
@@ -130,6 +138,9 @@ def _nodes(table: Mapping[str, Choice[Any]]) -> dict[str, Tree]:
 STORE: dict[str, dict[str, Tree]] = {  # Hydra's groups
     "robot": _nodes(ROBOTS),
     "task": _nodes(TASKS),
-    "cameras": {"none": {}},
+    "cameras": {
+        "none": {},
+        "two_sim": {view: {"name": "sim", **defaults(SimCameraConfig), "view": view} for view in ("front", "wrist")},
+    },
     "teleop": {"none": {}, **_nodes(TELEOPS)},
 }

@@ -64,6 +64,12 @@ class World:
         self.data.ctrl[:] = target
         mujoco.mj_step(self._model, self._data, nstep=substeps)
 
+    def refresh(self) -> None:
+        """Brings every geom's and camera's pose to the present; a step leaves them one substep behind."""
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
+
 
 def scene_xml(arm: Arm, furniture: list[Furniture], *, substep_s: float) -> str:
     """The MJCF of an arm and its scene."""
