@@ -156,7 +156,7 @@ class _Doorkeeper:
     def user_of(self, frame: zmq.Frame) -> str | None:
         """Who sent `frame`, None (and counted) when its key is not allowed any more."""
         key = str(frame.get("User-Id"))
-        user = self._allowed().get(key)
+        user = self._look_up(key)
         if user is None:
             self._inside += 1
             self._tell(key, str(frame.get("Peer-Address")))
@@ -177,19 +177,19 @@ class _Doorkeeper:
     def _answer(self, request: list[bytes]) -> list[bytes]:
         version, request_id, _domain, address, _routing_id, mechanism, *credentials = request
         key = z85.encode(credentials[0]).decode() if mechanism == b"CURVE" else ""
-        if self._knows(key):
+        if self._look_up(key) is not None:
             return [version, request_id, b"200", b"OK", key.encode(), b""]
         self._at_door += 1
         self._tell(key, address.decode(errors="replace"))
         # 300, not 400: after a 400 a client never tries again, so one that is enrolled later would stay out
         return [version, request_id, b"300", b"unknown key", b"", b""]
 
-    def _knows(self, key: str) -> bool:
+    def _look_up(self, key: str) -> str | None:
         try:
-            return key in self._allowed()
-        except (UserRlError, OSError):
-            log.exception("the allow set cannot be read; every new connection is refused until it can")
-            return False
+            return self._allowed().get(key)
+        except (UserRlError, OSError) as error:
+            log.error("the allow set cannot be read, so nobody is let in: %s", error)
+            return None
 
     def _tell(self, key: str, address: str) -> None:
         if key not in self._logged and len(self._logged) < KEYS_LOGGED:

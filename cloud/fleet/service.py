@@ -1,0 +1,153 @@
+"""The fleet's calls: who asks, may they, and the answer of the lease rules. gRPC with TLS both ways.
+
+The caller is the client certificate's common name, `kind:name`, and only the certificate under which that name is
+enrolled now counts. An edge speaks for its own cell, a run for itself, an admin for every run.
+"""
+
+import dataclasses
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import grpc
+
+from cloud.authority import Authority
+from cloud.fleet.leases import Leases
+from cloud.fleet.queue import Ask
+from user_rl import control_pb2 as pb
+from user_rl.clock import Clock
+from user_rl.control_pb2_grpc import FleetServicer
+from user_rl.errors import LeaseLost, StorageFull, Unauthorized, UserRlError, WireError
+from user_rl.fleet import Card, Resource, card_from_proto, card_to_proto, status_from_proto
+from user_rl.trust import NAME_PATTERN
+
+Reply = TypeVar("Reply")
+FASTEST_HZ = 1e5  # of any control loop; above it, or not finite, a rate is a mistake
+
+_CODES: dict[type[UserRlError], grpc.StatusCode] = {
+    Unauthorized: grpc.StatusCode.PERMISSION_DENIED,
+    LeaseLost: grpc.StatusCode.FAILED_PRECONDITION,
+    WireError: grpc.StatusCode.INVALID_ARGUMENT,
+    StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
+
+class FleetService(FleetServicer):
+    """One lock around the rules; each call is short."""
+
+    def __init__(
+        self, leases: Leases, authority: Authority, *, clock: Clock, wall: Callable[[], float] = time.time
+    ) -> None:
+        self._leases, self._authority, self._clock, self._wall = leases, authority, clock, wall
+        self._lock = threading.Lock()
+        self._called_s = clock.now_s()
+
+    def idle_s(self) -> float:
+        """Seconds since the last call of anyone enrolled; 0 while a run holds a cell."""
+        with self._lock:
+            return 0.0 if self._leases.busy() else self._clock.now_s() - self._called_s
+
+    def Register(self, request: pb.RegisterRequest, context: grpc.ServicerContext) -> pb.RegisterReply:
+        def act(caller: str) -> pb.RegisterReply:
+            card = _checked(card_from_proto(request.card))
+            _allow(caller, f"edge:{card.cell}")
+            return pb.RegisterReply(sequence=self._leases.register(card), clock_s=self._wall())
+
+        return self._answer(context, act)
+
+    def Heartbeat(self, request: pb.HeartbeatRequest, context: grpc.ServicerContext) -> pb.HeartbeatReply:
+        def act(caller: str) -> pb.HeartbeatReply:
+            _allow(caller, f"edge:{request.cell}")
+            assignment = self._leases.heartbeat(request.cell, request.boot, status_from_proto(request.status))
+            return pb.HeartbeatReply(assignment=pb.Assignment(**dataclasses.asdict(assignment)), clock_s=self._wall())
+
+        return self._answer(context, act)
+
+    def OpenRun(self, request: pb.OpenRunRequest, context: grpc.ServicerContext) -> pb.OpenRunReply:
+        def act(caller: str) -> pb.OpenRunReply:
+            _allow_run(caller, request.run)
+            self._leases.open_run(request.run, request.experience_address, request.weights_address)
+            return pb.OpenRunReply()
+
+        return self._answer(context, act)
+
+    def RequestLease(self, request: pb.RequestLeaseRequest, context: grpc.ServicerContext) -> pb.RequestLeaseReply:
+        def act(caller: str) -> pb.RequestLeaseReply:
+            _allow_run(caller, request.run)
+            ask = Ask(count=request.count, model=request.model, cells=tuple(request.cells))
+            reply = self._leases.request(request.run, ask)
+            granted = _grants(reply.granted)
+            return pb.RequestLeaseReply(granted=granted, position=reply.position, reason=reply.reason)
+
+        return self._answer(context, act)
+
+    def RenewLease(self, request: pb.RenewLeaseRequest, context: grpc.ServicerContext) -> pb.RenewLeaseReply:
+        def act(caller: str) -> pb.RenewLeaseReply:
+            _allow_run(caller, request.run)
+            return pb.RenewLeaseReply(held=_grants(self._leases.renew(request.run)))
+
+        return self._answer(context, act)
+
+    def ReleaseLease(self, request: pb.ReleaseLeaseRequest, context: grpc.ServicerContext) -> pb.ReleaseLeaseReply:
+        def act(caller: str) -> pb.ReleaseLeaseReply:
+            _allow_run(caller, request.run)
+            self._leases.release(request.run, tuple(request.cells))
+            return pb.ReleaseLeaseReply()
+
+        return self._answer(context, act)
+
+    def ListResources(self, request: pb.ListResourcesRequest, context: grpc.ServicerContext) -> pb.ListResourcesReply:
+        def act(caller: str) -> pb.ListResourcesReply:
+            return pb.ListResourcesReply(resources=map(_resource, self._leases.resources()))
+
+        return self._answer(context, act)
+
+    def _answer(self, context: grpc.ServicerContext, act: Callable[[str], Reply]) -> Reply:
+        try:
+            caller = self._caller(context)
+            with self._lock:
+                self._called_s = self._clock.now_s()
+                return act(caller)
+        except UserRlError as error:
+            context.abort(_CODES.get(type(error), grpc.StatusCode.UNAVAILABLE), str(error))
+
+    def _caller(self, context: grpc.ServicerContext) -> str:
+        auth = {key: bytes(next(iter(values), b"")) for key, values in context.auth_context().items()}
+        identity = auth.get("x509_common_name", b"").decode(errors="replace")
+        if not self._authority.knows(identity, auth.get("x509_pem_cert", b"")):
+            raise Unauthorized(f"{identity} is not enrolled with this certificate; enrol it and use its newest bundle")
+        return identity
+
+
+def _allow(caller: str, wanted: str) -> None:
+    if caller != wanted:
+        raise Unauthorized(f"{caller} may not speak for {wanted}, allowed {caller}; use that name's bundle")
+
+
+def _allow_run(caller: str, run: str) -> None:
+    if not re.fullmatch(NAME_PATTERN, run):
+        raise WireError(f"the run {run!r}, allowed {NAME_PATTERN}; choose another name")
+    if not caller.startswith("admin:"):
+        _allow(caller, f"run:{run}")
+
+
+def _checked(card: Card) -> Card:
+    if not re.fullmatch("[0-9a-f]{32}", card.boot):
+        raise WireError(f"the boot {card.boot!r} of {card.cell}, allowed 32 hex digits; make a new one")
+    if not 0 < card.rate_hz <= FASTEST_HZ:  # also refuses nan
+        raise WireError(f"{card.cell} runs at {card.rate_hz} Hz, allowed up to {FASTEST_HZ:.0f}; set its rate_hz")
+    return card
+
+
+def _grants(tokens: dict[str, int]) -> list[pb.Grant]:
+    return [pb.Grant(cell=cell, token=token) for cell, token in tokens.items()]
+
+
+def _resource(resource: Resource) -> pb.Resource:
+    return pb.Resource(
+        card=card_to_proto(resource.card), sequence=resource.sequence, lease=resource.lease, run=resource.run,
+        token=resource.token, alive=resource.alive, silent_s=resource.silent_s,
+        status=pb.Status(**dataclasses.asdict(resource.status)),
+    )  # fmt: skip

@@ -1,0 +1,140 @@
+"""What the fleet must not forget: boots in their order, tokens, and who holds which cell. SQLite, every commit synced.
+
+Tokens and boot sequences are AUTOINCREMENT keys, so a number is never given out twice, whatever is deleted. Nothing
+here is a time: see cloud/fleet/leases.py. One process opens it (cloud/fleet/server.py holds the lock), one thread at a
+time calls it.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from user_rl.errors import StorageCorrupt, StorageError, StorageFull
+from user_rl.fleet import Card
+
+FORMAT = 1
+SCHEMA = """
+CREATE TABLE boots (sequence INTEGER PRIMARY KEY AUTOINCREMENT, cell TEXT, boot TEXT, UNIQUE (cell, boot));
+CREATE TABLE grants (token INTEGER PRIMARY KEY AUTOINCREMENT, cell TEXT, run TEXT);
+CREATE TABLE cells (cell TEXT PRIMARY KEY, record BLOB);
+CREATE TABLE runs (run TEXT PRIMARY KEY, experience_address TEXT, weights_address TEXT);
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellRecord:
+    """One cell's durable half. Leased while `held`; then in doubt until `released` has reached `token`; then free."""
+
+    card: Card
+    sequence: int
+    run: str = ""
+    token: int = 0
+    held: bool = False
+    released: int = 0
+    autonomy_s: float = 0.0  # what the edge was told with `token`
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the edge may still act under `token`."""
+        return self.token > self.released
+
+
+class Store:
+    """The database at `path`; raises StorageError and StorageFull."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        with self._translated():
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._open()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def cells(self) -> dict[str, CellRecord]:
+        """Every cell, by name."""
+        with self._translated():
+            rows = self._db.execute("SELECT cell, record FROM cells ORDER BY cell").fetchall()
+        try:
+            return {cell: msgspec.json.decode(record, type=CellRecord) for cell, record in rows}
+        except msgspec.MsgspecError as error:
+            raise StorageCorrupt(f"{self._path}: {error}; restore it from a backup") from error
+
+    def runs(self) -> dict[str, tuple[str, str]]:
+        """(experience address, weights address) by run."""
+        with self._translated():
+            return {run: (e, w) for run, e, w in self._db.execute("SELECT * FROM runs")}
+
+    def boot(self, cell: str, boot: str) -> int:
+        """The sequence number of this boot, a new and higher one if it is not known yet."""
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO boots (cell, boot) VALUES (?, ?)", (cell, boot))
+            row = db.execute("SELECT sequence FROM boots WHERE cell = ? AND boot = ?", (cell, boot)).fetchone()
+        return int(row[0])
+
+    def save(self, *records: CellRecord) -> None:
+        """Replaces the cells' records, all or none. Tokens given out later are higher than any in them."""
+        with self._transaction() as db:
+            newest = int(db.execute("SELECT coalesce(max(token), 0) FROM grants").fetchone()[0])
+            unknown = [(r.token, r.card.cell) for r in records if r.token > newest]  # this store was lost once
+            db.executemany("INSERT INTO grants VALUES (?, ?, '')", unknown)
+            self._write(db, records)
+
+    def grant(self, records: list[CellRecord], run: str, *, autonomy_s: float) -> list[CellRecord]:
+        """Leases the cells to `run`, all or none, each under a new token."""
+        with self._transaction() as db:
+            after = []
+            for record in records:
+                token = db.execute("INSERT INTO grants (cell, run) VALUES (?, ?)", (record.card.cell, run)).lastrowid
+                assert token  # an insert has one
+                after.append(replace(record, run=run, token=token, held=True, autonomy_s=autonomy_s))
+            self._write(db, after)
+        return after
+
+    def open_run(self, run: str, experience_address: str, weights_address: str) -> None:
+        """Keeps where the run's gateway listens."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", (run, experience_address, weights_address))
+
+    def close(self) -> None:
+        """Ends it; safe to call twice."""
+        self._db.close()
+
+    def _open(self) -> None:
+        with self._translated():
+            self._db.execute("PRAGMA synchronous = FULL")
+            found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+            if found == 0:
+                self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+            elif found != FORMAT:
+                raise StorageError(f"{self._path} has format {found}, allowed {FORMAT}; run the version that wrote it")
+
+    def _write(self, db: sqlite3.Connection, records: Iterable[CellRecord]) -> None:
+        rows = [(record.card.cell, msgspec.json.encode(record)) for record in records]
+        db.executemany("INSERT OR REPLACE INTO cells VALUES (?, ?)", rows)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._translated():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            kind = StorageFull if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL else StorageError
+            raise kind(f"{self._path}: {error}; nothing was changed, look at the disk") from error
