@@ -29,6 +29,7 @@ class LinkConfig:
     part_bytes: int = 512 * 2**10  # of one message of weights
     keep_versions: int = 3
     heartbeat_s: float = 1.0
+    longest_pause_s: float = 30.0  # between two attempts after a refusal
     segment_bytes: int = 256 * 2**20
 
 
@@ -46,6 +47,7 @@ class EdgeConfig:
     guard: GuardConfig = field(default_factory=GuardConfig)
     pace: Pace = Pace.REAL
     seed: int = 0  # of episode starts and exploration
+    evaluate: bool = False  # act by the policy's mode, without exploration
     hold_at_permit: bool = (
         False  # real pace: wait between episodes while the learner is behind (free pace always waits)
     )

@@ -47,6 +47,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
     state: State = State.STARTING
     reason: str = ""
+    heard: int = 0  # number of the newest orders that control had read by then
     generation: int = 0
     step: int = -1  # the last one recorded
     episode: int = 0

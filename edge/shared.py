@@ -36,8 +36,13 @@ class Mailbox(Generic[M]):
         self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(kind)
         self._seen, self._message = 0, None  # type: tuple[int, M | None]
 
-    def post(self, message: M) -> None:
-        """Replaces the message. Only one process posts."""
+    @property
+    def seen(self) -> int:
+        """The number of the message that `read` returned last; `post` returned it to the writer."""
+        return self._seen
+
+    def post(self, message: M) -> int:
+        """Replaces the message and returns its number, which only grows. Only one process posts."""
         data = msgspec.msgpack.encode(message)
         number = self._sequence[0] + 1
         slot = self._slots[number % 2]
@@ -46,6 +51,7 @@ class Mailbox(Generic[M]):
         struct.pack_into("<QQ", slot, 0, xxh3_64_intdigest(data), len(data))
         slot[16 : 16 + len(data)] = data
         self._sequence[0] = number
+        return number
 
     def read(self) -> M | None:
         """The newest whole message, None before the first; an unchanged one costs one look at one word."""

@@ -1,0 +1,94 @@
+"""Connection: the socket under a state machine. It opens, pumps and re-opens; what is said is the machine's affair."""
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+import zmq
+
+from user_rl.channels import ClientChannel
+from user_rl.errors import ConfigError, WireError
+from user_rl.trust import Bundle
+from user_rl.wire import Message, decode, encode
+
+log = logging.getLogger(__name__)
+
+BURST = 200  # messages in one direction before the other has its turn
+
+
+class Machine(Protocol):
+    """What decides: edge.uplink, edge.downlink."""
+
+    def next(self, now_s: float) -> tuple[Message, bytes | None] | None:
+        """What to say now, without taking it as said."""
+
+    def sent(self, now_s: float) -> None:
+        """What `next` returned is on its way."""
+
+    def receive(self, message: Message, payload: memoryview | None, now_s: float) -> None:
+        """What the other side says."""
+
+
+class Connection:
+    """One CURVE connection, made anew when its address changes. One thread."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._channel: ClientChannel | None = None
+        self._address = self._refused = ""
+
+    @property
+    def socket(self) -> "zmq.Socket[bytes] | None":
+        """For a poller only."""
+        return None if self._channel is None else self._channel.socket
+
+    def connect(self, address: str, reconnected: Callable[[], None]) -> None:
+        """Connects to `address` (empty: to nobody); calls `reconnected` when that is another connection."""
+        if address in (self._address, self._refused):
+            return
+        self.close()
+        try:
+            if address:
+                self._channel = ClientChannel(address, self._bundle.curve, self._bundle.server_curve_public)
+            self._address, self._refused = address, ""
+        except ConfigError as error:
+            log.error("%s; the fleet named it", error)
+            self._refused = address
+        reconnected()
+
+    def pump(self, machine: Machine, now_s: float) -> bool:
+        """Takes in what has come and says what there is to say; False when nothing happened."""
+        if self._channel is None:
+            return False
+        heard = self._listen(self._channel, machine, now_s)
+        return self._speak(self._channel, machine, now_s) or heard
+
+    def close(self) -> None:
+        """Closes the socket; safe to call twice."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel, self._address = None, ""
+
+    def _listen(self, channel: ClientChannel, machine: Machine, now_s: float) -> bool:
+        for count in range(BURST):
+            frames = channel.receive(0.0)
+            if frames is None:
+                return count > 0
+            try:
+                message, payloads = decode(frames)
+            except WireError as error:
+                log.warning("from %s: %s", self._address, error)
+                continue
+            machine.receive(message, payloads[0] if payloads else None, now_s)
+        return True
+
+    def _speak(self, channel: ClientChannel, machine: Machine, now_s: float) -> bool:
+        for count in range(BURST):
+            out = machine.next(now_s)
+            if out is None:
+                return count > 0
+            message, payload = out
+            if not channel.send(encode(message) if payload is None else encode(message, payload)):
+                return count > 0
+            machine.sent(now_s)
+        return True

@@ -1,0 +1,104 @@
+"""Heart: the thread of link that talks to the fleet, so that nothing else ever waits for it.
+
+It registers the cell, says once a second how it is, and hands on what the fleet answers. It decides nothing.
+"""
+
+import logging
+import queue
+import threading
+from dataclasses import dataclass
+
+from user_rl.clock import Clock
+from user_rl.errors import LeaseLost, Unauthorized, Unreachable, WireError
+from user_rl.fleet import Assignment, Card, FleetClient, Status
+from user_rl.trust import Bundle
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE_S = 5.0
+KEEP_OFFSET_S = 60.0  # an estimate of the clocks' offset is used for so long, unless a quicker answer gives a better
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the fleet says; `sent_s` and `clock_offset_s` are of the edge's monotonic clock."""
+
+    assignment: Assignment | None  # None: another daemon has taken this cell's place
+    sent_s: float
+    clock_offset_s: float = 0.0
+
+
+class Heart:
+    """Set `status` (and `card`, for another boot) whenever they change; take `answers`."""
+
+    def __init__(self, bundle: Bundle, card: Card, clock: Clock, every_s: float) -> None:
+        self.card, self.status = card, Status(state="starting")
+        self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._bundle, self._clock, self._every_s = bundle, clock, every_s
+        self._stop = threading.Event()
+        self._hurry = threading.Event()
+        self._registered: Card | None = None
+        self._complaint = ""
+        self._offset = (float("inf"), 0.0, 0.0)  # round trip, offset, when
+        self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def hurry(self) -> None:
+        """The next heartbeat is due now: there is news."""
+        self._hurry.set()
+
+    def stop(self, within_s: float) -> None:
+        """One last heartbeat if the fleet answers, then the end of the thread."""
+        self._stop.set()
+        self._hurry.set()
+        self._thread.join(within_s)
+
+    def _run(self) -> None:
+        pause_s = self._every_s
+        with FleetClient(self._bundle, deadline_s=5.0) as fleet:
+            while True:
+                last = self._stop.is_set()
+                pause_s = self._every_s if self._beat(fleet) else min(2 * pause_s, LONGEST_PAUSE_S)
+                if last:
+                    return
+                self._hurry.wait(pause_s)
+                self._hurry.clear()
+
+    def _beat(self, fleet: FleetClient) -> bool:
+        card = self.card
+        try:
+            if self._registered != card:
+                fleet.register(card)
+                self._registered = card
+            sent_s = self._clock.now_s()
+            beat = fleet.heartbeat(card.cell, card.boot, self.status)
+        except LeaseLost as error:
+            self._complain(f"{error}; this daemon no longer moves the robot")
+            self.answers.put(Answer(None, self._clock.now_s()))
+            return False
+        except (Unreachable, Unauthorized, WireError) as error:
+            if isinstance(error, Unreachable):
+                self._registered = None
+            self._complain(str(error))
+            return False
+        if self._complaint:
+            log.info("the fleet at %s answers again", fleet.address)
+            self._complaint = ""
+        self.answers.put(Answer(beat.assignment, sent_s, self._offset_s(beat.clock_s, sent_s)))
+        return True
+
+    def _complain(self, what: str) -> None:
+        if what != self._complaint:
+            log.warning("%s", what)
+            self._complaint = what
+
+    def _offset_s(self, fleet_s: float, sent_s: float) -> float:
+        """Fleet time minus edge time, from the quickest answer of the last minute."""
+        now_s = self._clock.now_s()
+        best_s, offset_s, when_s = self._offset
+        if now_s - sent_s < best_s or now_s - when_s > KEEP_OFFSET_S:
+            offset_s = fleet_s - (now_s + sent_s) / 2
+            self._offset = (now_s - sent_s, offset_s, now_s)
+        return offset_s

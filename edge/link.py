@@ -1,0 +1,248 @@
+"""link: the process between the ring and the cloud. `python -m edge.link`, started by edge.daemon.
+
+One thread owns the spool and both sockets and goes round: ring to spool, spool to gateway, weights to disk, orders to
+control. The fleet has a thread of its own (edge.heart). Without a cloud it goes on spooling; control goes on acting
+until the lease's autonomy has passed. It may be killed at any instant: the ring, the spool and the weights folder say
+where its successor goes on, and the orders in shared memory keep the robot going meanwhile.
+"""
+
+import argparse
+import json
+import logging
+import os
+import queue
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import zmq
+from msgspec.structs import replace
+
+from edge.config import EdgeConfig
+from edge.connection import Connection
+from edge.downlink import Downlink
+from edge.heart import Answer, Heart
+from edge.lease import Lease
+from edge.orders import Card, Orders, Report, State
+from edge.process import Exit, StopFlag, become_child, set_up_logging
+from edge.ring import Ring
+from edge.shared import Shared
+from edge.spooler import Spooler, boot_of, stream_name
+from edge.uplink import Uplink
+from user_rl import fleet
+from user_rl.clock import Clock, SystemClock
+from user_rl.config import build
+from user_rl.errors import ConfigError, StorageFull, UserRlError
+from user_rl.log import Cursors, Log, LogConfig
+from user_rl.trust import Bundle, load_bundle
+
+log = logging.getLogger(__name__)
+
+POLL_S, BUSY_POLL_S = 0.01, 0.001
+SAVE_S = 1.0  # between two writes of the acknowledged cursors
+HALTED = (State.NO_LEASE, State.FAULT, State.STOPPED)
+
+
+class Link:
+    """Everything that link does, one `turn` at a time. One thread."""
+
+    def __init__(self, shared: Shared, ring: Ring, card: Card, config: EdgeConfig, bundle: Bundle) -> None:
+        self._shared, self._ring, self._card, self._config, self._bundle = shared, ring, card, config, bundle
+        self._clock: Clock = SystemClock()
+        self._orders = shared.orders.read() or Orders(boot=boot_of(shared.boot, 0))
+        self._lease = Lease(config.root / "lease.json", self._orders.lease_until_s)
+        link = config.link
+        bound = LogConfig(segment_bytes=min(link.segment_bytes, config.spool_bytes // 4), max_bytes=config.spool_bytes)
+        self._spool = Log(config.root / "spool", bound)
+        self._cursors = Cursors(config.root / "cursors")
+        self._spooler = Spooler(ring, self._spool, config, shared.boot, self._clock)
+        self._saved = self._cursors.all()
+        self.uplink = Uplink(self._spool, link, self._saved)
+        self.downlink: Downlink | None = None
+        self._experience, self._weights = Connection(bundle), Connection(bundle)
+        self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s)
+        self._posted = 0
+        self._saved_s = 0.0
+        self._lost = False
+        self._follow()
+
+    def run(self, stopping: Callable[[], int], abandoned: Callable[[], bool]) -> None:
+        """Turns until told to stop, then drains; `abandoned`: the daemon is dead, and its successor waits."""
+        self._heart.start()
+        while not stopping():
+            self._wait(self.turn())
+        until_s = self._clock.now_s() + (0.0 if abandoned() else self._config.drain_s)
+        while not self._spooler.idle or (not self.uplink.done and self._clock.now_s() < until_s):
+            self._wait(self.turn(at_once=True))
+            if self._spooler.blocked and self._clock.now_s() >= until_s:
+                log.error("%d rows are lost with this process: %s", self._ring.head - self._ring.tail,
+                          self._spooler.blocked)  # fmt: skip
+                break
+        self._heart.stop(0.0 if abandoned() else 2.0)
+
+    def turn(self, *, at_once: bool = False) -> bool:
+        """One round; False when there is nothing more to do at once."""
+        now_s = self._clock.now_s()
+        self._hear()
+        self._spooler.turn(self.uplink.acknowledged, at_once=at_once)
+        self.uplink.serve(self._orders.run, self._lease.record.token, self._live, now_s)
+        self._experience.connect(self._lease.record.experience_address, lambda: self.uplink.reconnected(now_s))
+        busy = self._experience.pump(self.uplink, now_s)
+        if self.downlink is not None:
+            self._weights.connect(self._lease.record.weights_address, self.downlink.reconnected)
+            busy |= self._weights.pump(self.downlink, now_s)
+        self._post()
+        self._release_when_halted()
+        self._save(now_s)
+        return busy
+
+    def close(self) -> None:
+        """Closes sockets and files; what the ring holds stays there."""
+        self._save(float("inf"))
+        for part in (self._experience, self._weights, self._cursors, self._spool):
+            part.close()
+
+    @property
+    def _live(self) -> str:
+        return stream_name(self._config.name, self._orders.boot, self._orders.run)
+
+    def _wait(self, busy: bool) -> None:
+        sockets = [wire.socket for wire in (self._experience, self._weights) if wire.socket is not None]
+        poller = zmq.Poller()
+        for socket in sockets:
+            poller.register(socket, zmq.POLLIN)
+        wait_s = BUSY_POLL_S if busy else POLL_S
+        if sockets:
+            poller.poll(round(wait_s * 1e3))
+        else:
+            self._clock.sleep_until(self._clock.now_s() + wait_s)
+
+    def _hear(self) -> None:
+        try:
+            while True:
+                self._answer(self._heart.answers.get_nowait())
+        except queue.Empty:
+            pass
+        report = self._shared.report.read() or Report()
+        record = self._lease.record
+        self._heart.status = fleet.Status(
+            state=report.state, reason=report.reason or self._spooler.blocked, episode=report.episode,
+            version=report.version, rows=self._ring.head, spool_bytes=self._spool.size_bytes(),
+            token=record.token, released=record.released,
+        )  # fmt: skip
+
+    def _answer(self, answer: Answer) -> None:
+        if answer.assignment is None or self._lost:
+            self._lost = True
+            return self._lease.lose()
+        old = self._lease.record.token
+        try:
+            self._lease.hear(answer.assignment, answer.sent_s)
+        except OSError as error:
+            return log.error("the lease cannot be stored: %s; it is not used, free space", error)
+        self._orders = replace(self._orders, clock_offset_s=answer.clock_offset_s)
+        if self._lease.record.token != old:
+            log.info("lease %d of run %s", self._lease.record.token, self._lease.record.run)
+            self._follow()
+        return None
+
+    def _follow(self) -> None:
+        """Takes up the lease's run: its streams, its weights; another run is recorded under another boot."""
+        run, old = self._lease.record.run, self._orders
+        if not run:
+            return
+        if old.run and run != old.run:
+            generation = old.generation + 1
+            boot = boot_of(self._shared.boot, generation)
+            self._orders = Orders(run=run, boot=boot, generation=generation, clock_offset_s=old.clock_offset_s)
+            self._heart.card = self._fleet_card()
+        else:
+            self._orders = replace(old, run=run)
+        self._spool.open_stream(self._live, self._ring.schema)
+        root = self._config.root / "weights" / run
+        self.downlink = Downlink(root, run, self._config.link, schema=self._ring.schema.digest)
+
+    def _post(self) -> None:
+        permit, counted_at = self.uplink.permits.get(self._live, (None, -1))
+        folder = self.downlink.folder if self.downlink is not None else None
+        orders = replace(
+            self._orders, token=self._lease.record.token, lease_until_s=self._lease.until_s,
+            evaluate=self._config.evaluate,
+        )  # fmt: skip
+        if permit is not None:
+            orders = replace(
+                orders, last_step=permit.last_step, demonstrations=int(permit.demonstrations), acknowledged=counted_at
+            )
+        if folder is not None and self.downlink is not None and self.downlink.newest is not None:
+            orders = replace(orders, weights=str(folder), weights_number=self.downlink.newest.number)
+        if orders != self._orders or not self._posted:
+            self._orders = orders
+            self._posted = self._shared.orders.post(orders)
+
+    def _release_when_halted(self) -> None:
+        report = self._shared.report.read()
+        if self._lease.releasing and report and report.heard >= self._posted and report.state in HALTED:
+            self._lease.release()
+            log.info("lease %d is released: the robot is halted", self._lease.record.released)
+            self._heart.hurry()
+
+    def _save(self, now_s: float) -> None:
+        if now_s - self._saved_s >= SAVE_S:
+            self._saved_s = now_s
+            news = {n: c for n, c in self.uplink.acknowledged.items() if self._saved.get(n) != c}
+            try:
+                if news:
+                    self._cursors.put(news)
+                    self._saved.update(news)
+            except StorageFull as error:  # the cloud will say it again
+                log.warning("cursors: %s", error)
+
+    def _fleet_card(self) -> fleet.Card:
+        card, schema = self._card, self._ring.schema
+        return fleet.Card(
+            cell=self._config.name, boot=self._orders.boot, model=card.model, rate_hz=card.rate_hz,
+            schema_digest=schema.digest, action_dim=schema.action.shape[0], cameras=card.cameras,
+            on_silence=card.on_silence,
+        )  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs until SIGTERM, then drains; returns an `Exit`."""
+    parser = argparse.ArgumentParser(prog="python -m edge.link")
+    parser.add_argument("--shared", type=int, required=True, help="file descriptor of the shared memory")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--parent", type=int, required=True, help="process id of the daemon")
+    args = parser.parse_args(argv)
+    stopping = StopFlag()
+    become_child(args.parent)
+    set_up_logging("link")
+    try:
+        config = build(EdgeConfig, json.loads(args.config.read_text()))
+        run(Shared(args.shared), config, stopping, lambda: os.getppid() != args.parent)
+    except UserRlError as error:
+        log.error("%s", error)
+        return Exit.CONFIG if isinstance(error, ConfigError) else Exit.CRASH
+    return Exit.CLEAN
+
+
+def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], int], abandoned: Callable[[], bool]) -> None:
+    """Waits for control's ring, then links until told to stop."""
+    bundle = load_bundle(Path(config.bundle).expanduser())
+    if bundle.name != config.name:
+        raise ConfigError(f"bundle {config.bundle} is for {bundle.name}, allowed name = {config.name}; give its own")
+    clock = SystemClock()
+    ring = shared.ring()
+    while ring is None and not stopping():
+        clock.sleep_until(clock.now_s() + POLL_S)
+        ring = shared.ring()
+    card = shared.card.read()
+    if ring is not None and card is not None:
+        link = Link(shared, ring, card, config, bundle)
+        try:
+            link.run(stopping, abandoned)
+        finally:
+            link.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
