@@ -59,6 +59,73 @@ class Desk:
         self._demonstrated: list[int] = []  # closing steps of successful demonstrations in this stream
         self._generation = self._held = 0
         self._success: bool | None = None
+        self._told = Report()
+        self._told_s = self._rated_s = -np.inf
+        self._rated_step, self._steps_per_s = 0, 0.0
+
+    def next_plan(self) -> Plan | None:
+        """The next episode, as soon as one may begin; None: control is to stop."""
+        halted = False
+        while not self._stopping():
+            self.promise(self._config.reset_s)
+            plan = self._plan(self._orders())
+            if isinstance(plan, Plan):
+                self.tell(State.DEMONSTRATING if plan.demonstrate else State.RUNNING, version=plan.heading.version)
+                return plan
+            if not halted:
+                self._halt()
+                halted = True
+            self.promise(self._config.pulse_limit_s)
+            self.tell(plan)
+            self._idle.sleep_until(self._idle.now_s() + WAIT_S)
+        return None
+
+    def may_step(self, plan: Plan) -> bool:
+        """Whether the episode goes on; waits here, with the robot still, for a permit or for space in the ring."""
+        self.promise(self._config.pulse_limit_s)
+        if self.ended(plan):
+            return False
+        state = self._obstacle(plan)
+        if state is None:
+            self.tell(State.DEMONSTRATING if plan.demonstrate else State.RUNNING, version=plan.heading.version)
+            return True
+        return self._wait_within(plan, state)
+
+    def ended(self, plan: Plan) -> bool:
+        """Whether the episode must end at this step: control stops, or the lease is over or another."""
+        orders = self._orders()
+        same = orders.token == plan.orders.token and orders.generation == plan.orders.generation
+        return self._stopping() or not same or self._idle.now_s() >= orders.lease_until_s
+
+    def finished(self, plan: Plan, success: bool) -> None:
+        """Counts an episode that has its closing row."""
+        self._success = success
+        if plan.demonstrate and success:
+            self._demonstrated.append(self._recorder.step - 1)
+
+    def rest(self, reason: str, for_s: float) -> None:
+        """Waits with the robot halted, after a reading that was too old to act on."""
+        self._halt()
+        until_s = self._idle.now_s() + for_s
+        while self._idle.now_s() < until_s and not self._stopping():
+            self.promise(self._config.pulse_limit_s)
+            self.tell(State.NO_SENSOR, reason)
+            self._idle.sleep_until(self._idle.now_s() + WAIT_S)
+
+    def promise(self, within_s: float) -> None:
+        """Tells halt that control will be back within so many seconds."""
+        self._shared.pulse.promise(self._idle.now_s() + within_s)
+
+    def tell(self, state: State, reason: str = "", *, version: int = 0) -> None:
+        """Reports to link: at once when the state is new, else every quarter of a second."""
+        now_s = self._idle.now_s()
+        since_s = now_s - self._told_s
+        if since_s < TELL_S and state is self._told.state:
+            return
+        recorder, pacer = self._recorder, self._pacer
+        if now_s - self._rated_s >= TELL_S:
+            self._steps_per_s = max(0, recorder.step - self._rated_step) / (now_s - self._rated_s)
+            self._rated_s, self._rated_step = now_s, recorder.step
         self._told = Report(
             state=state, reason=reason, heard=self._shared.orders.seen, generation=self._generation,
             step=recorder.step - 1, episode=recorder.episode, version=version, steps_per_s=self._steps_per_s,
