@@ -14,7 +14,7 @@ from pathlib import Path
 
 import lmdb
 
-from user_rl.errors import StorageError, StorageFull
+from user_rl.errors import StorageBusy, StorageError, StorageFull
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -70,7 +70,11 @@ def translated(path: Path, need_bytes: int) -> Iterator[None]:
             f"{path}: its map has no room for {need_bytes} bytes; commit again, it goes on in a new segment"
         ) from error
     except lmdb.Error as error:
-        if _is_full(path, need_bytes):
+        if "already open" in str(error):
+            raise StorageBusy(
+                f"{path}: this process has it open already; read through its Log, or in another process"
+            ) from error
+        if need_bytes and _is_full(path, need_bytes):
             raise _full(path, need_bytes) from error
         raise StorageError(f"{path}: LMDB refused {need_bytes} bytes: {error}; look at the disk") from error
     except OSError as error:

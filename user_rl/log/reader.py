@@ -1,7 +1,8 @@
 """Reader: another process's view of a log while its writer goes on. It never writes and never blocks the writer.
 
 Every call sees the newest commit: it looks for new segments, frees the slots of dead readers, and opens its
-transactions afresh. One thread. LMDB opens an environment once per process, so the process that has the Log reads through the Log.
+transactions afresh. One thread. LMDB opens an environment once per process, so the process that has the Log reads
+through the Log.
 """
 
 import os

@@ -5,7 +5,7 @@ and a few are kept open (`close_idle`), because each holds a map and file descri
 """
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -46,12 +46,35 @@ class Names:
         self.numbers[name], self.schemas[name] = number, schema
         self.by_number[number] = (name, schema.row_bytes)
 
-    def learn(self, entries: Mapping[str, StreamEntry]) -> None:
+    def visit(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Each segment in turn; a sealed one is open only meanwhile."""
+    for segment in segments:
+        was_open = segment.is_open
+        yield segment
+        if segment.footer and not was_open:
+            segment.close()
+
+
+def learn(self, entries: Mapping[str, StreamEntry]) -> None:
         """Takes in what a segment knows."""
         for name, entry in entries.items():
             if name not in self.numbers:
                 self.add(name, entry.number, schema_from_bytes(entry.schema))
             self.bases[name] = max(self.bases.get(name, -1), entry.base)
+
+    def entries(self) -> dict[str, StreamEntry]:
+        """What a segment is to know, so that no other is needed for it: streams that have a cursor."""
+        kept = {name: base for name, base in self.bases.items() if base >= 0}
+        return {n: StreamEntry(self.numbers[n], base, self.schemas[n].encoded) for n, base in kept.items()}
+
+
+def visit(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Each segment in turn; a sealed one is open only meanwhile."""
+    for segment in segments:
+        was_open = segment.is_open
+        yield segment
+        if segment.footer and not was_open:
+            segment.close()
 
 
 def learn(segments: Sequence[Segment], names: Names, seen: dict[str, int]) -> None:
@@ -63,8 +86,9 @@ def learn(segments: Sequence[Segment], names: Names, seen: dict[str, int]) -> No
         elif segment is not segments[-1] and segment.footer.spans.keys() <= names.by_number.keys():
             continue
         if seen.get(name) != known:
-            names.learn(segment.streams())
             seen[name] = known
+            for opened in visit([segment]):
+                names.learn(opened.streams())
 
 
 def close_idle(segments: Sequence[Segment]) -> None:
@@ -177,7 +201,7 @@ def _entries(segment: Segment, after_seq: int, stack: ExitStack) -> Iterator[Ent
 def gaps(segments: Sequence[Segment], names: Names) -> list[Gap]:
     """Every gap, by stream and step."""
     found = []
-    for segment in segments:
+    for segment in visit(segments):
         with segment.begin() as txn:
             for key, value in txn.cursor(db=segment.table("gaps")):
                 number, first = STEP_KEY.unpack(key)
@@ -188,7 +212,7 @@ def gaps(segments: Sequence[Segment], names: Names) -> list[Gap]:
 def episodes(segments: Sequence[Segment], names: Names) -> list[Episode]:
     """The episode table, by stream and first step."""
     found = []
-    for segment in segments:
+    for segment in visit(segments):
         with segment.begin() as txn:
             for key, value in txn.cursor(db=segment.table("episodes")):
                 number, episode = STEP_KEY.unpack(key)
@@ -219,7 +243,7 @@ def first_kept(segments: Sequence[Segment], names: Names, stream: str) -> int:
     low = min((span.first for span in spans), default=end)
     if sum(span.covered for span in spans) == end - low:
         return low
-    held = [run for segment in segments for run in runs(segment, names, number)]
+    held = [run for segment in visit(segments) for run in runs(segment, names, number)]
     for first, last in sorted(held, reverse=True):
         if last + 1 != end:
             break
@@ -243,7 +267,7 @@ def runs(segment: Segment, names: Names, number: int) -> Iterator[tuple[int, int
 def scan(segments: Sequence[Segment], names: Names, stream: str) -> Iterator[Chunk]:
     """Every chunk of a stream as it is stored, segment by segment: rows that stand twice come twice."""
     number, row_bytes = names.numbers[stream], names.schemas[stream].row_bytes
-    for segment in segments:
+    for segment in visit(segments):
         with segment.begin() as txn:
             cursor = txn.cursor(db=segment.table("chunks"))
             at = cursor.set_range(STEP_KEY.pack(number, 0))
