@@ -75,7 +75,7 @@ class Actor(nn.Module):
         """Mean and log std [B, A] of the Gaussian that tanh squashes."""
         x = features_bf
         for layer in self.layers:
-            x = functional.relu(layer(x))
+            x = functional.relu(layer(x), inplace=True)
         mean_ba, log_std_ba = self.head(x).chunk(2, dim=1)
         return mean_ba, log_std_ba.clamp(self.spec.log_std_min, self.spec.log_std_max)
 
@@ -113,7 +113,11 @@ class Critics(nn.Module):
 def _critic(sizes: Sequence[int], layer_norm: bool, generator: Generator) -> nn.Sequential:
     parts: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(sizes):
-        parts += [make_linear(inputs, outputs, generator), *([nn.LayerNorm(outputs)] if layer_norm else []), nn.ReLU()]
+        parts += [
+            make_linear(inputs, outputs, generator),
+            *([nn.LayerNorm(outputs)] if layer_norm else []),
+            nn.ReLU(inplace=True),
+        ]
     return nn.Sequential(*parts, make_linear(sizes[-1], 1, generator))
 
 

@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
-from torch.optim import Adam
 
+from cloud.adam import Adam
 from cloud.batch import Batch
-from cloud.state import Part, make_adam, pack, unpack
+from cloud.state import Part, pack, unpack
 from cloud.tensors import Transitions, pick_device, shifted, to_transitions
 from policies.config import STATE, ActionMap, PolicyConfig, actor_spec
 from policies.networks import Actor, Critics
+from user_rl.errors import ConfigError
 from user_rl.rows import Schema
 from user_rl.specs import Array
 from user_rl.versions import PolicySpec
@@ -50,6 +51,12 @@ class RlpdConfig:
     image_shift: int = 4  # pixels, each way
     device: str = "cpu"  # a torch device, or "auto": a GPU where there is one
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.target_critics <= self.critics:
+            raise ConfigError(
+                f"target_critics = {self.target_critics}, allowed 1 to critics = {self.critics}; change one"
+            )
+
 
 class Rlpd:
     """See cloud.algorithm.Algorithm."""
@@ -72,9 +79,9 @@ class Rlpd:
             list(self.critics.parameters()),
         )
         critic_parameters = [*self.critics.parameters(), *self.actor.encoder_parameters()]
-        self._actor_adam = make_adam(self.actor.head_parameters(), config.learning_rate)
-        self._critic_adam = make_adam(critic_parameters, config.learning_rate)
-        self._temperature_adam = make_adam([self.log_temperature], config.learning_rate)
+        self._actor_adam = Adam(self.actor.head_parameters(), config.learning_rate)
+        self._critic_adam = Adam(critic_parameters, config.learning_rate)
+        self._temperature_adam = Adam([self.log_temperature], config.learning_rate)
         self._generator = Generator(self._device).manual_seed(seed)
         self._updates = torch.zeros((), dtype=torch.int64)  # on the host
 
@@ -98,7 +105,7 @@ class Rlpd:
         target_b = self._target(data)
         values_nb = self.critics(features_bf, data.action_ba)
         loss = functional.mse_loss(values_nb, target_b.expand_as(values_nb))
-        _step(self._critic_adam, loss)
+        self._critic_adam.descend(loss)
         return features_bf.detach(), {"critic_loss": loss.detach(), "value": values_nb.detach().mean()}
 
     @torch.no_grad()
@@ -120,10 +127,10 @@ class Rlpd:
         value_b = self.critics(features_bf, action_ba).mean(dim=0)  # of all, as in the paper
         temperature = self.log_temperature.detach().exp()
         loss = (temperature * log_prob_b - value_b).mean()
-        _step(self._actor_adam, loss)
+        self._actor_adam.descend(loss)
         entropy = -log_prob_b.detach().mean()
         temperature_loss = self.log_temperature.exp() * (entropy - self.target_entropy)
-        _step(self._temperature_adam, temperature_loss)
+        self._temperature_adam.descend(temperature_loss)
         return {"actor_loss": loss.detach(), "entropy": entropy, "temperature": temperature}
 
     def policy_spec(self) -> PolicySpec:
@@ -145,11 +152,3 @@ class Rlpd:
             "critic_adam": self._critic_adam, "temperature_adam": self._temperature_adam,
             "generator": self._generator, "updates": self._updates,
         }  # fmt: skip
-
-
-def _step(adam: Adam, loss: Tensor) -> None:
-    """One step on `loss` of what `adam` owns, and of nothing else that the loss reaches."""
-    parameters = adam.param_groups[0]["params"]
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
-    adam.step()
