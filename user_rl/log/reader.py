@@ -15,6 +15,7 @@ from user_rl.log import reading
 from user_rl.log.chunk import Chunk, Gap
 from user_rl.log.episodes import Episode
 from user_rl.log.lock import read_identity
+from user_rl.log.names import Names
 from user_rl.log.segment import Segment, SegmentGone, is_segment_name
 from user_rl.rows import Schema
 
@@ -29,7 +30,7 @@ class Reader:
         self.path = path
         self.log_id = read_identity(path).log_id
         self._segments: list[Segment] = []
-        self._names = reading.Names()
+        self._names = Names()
         self._seen: dict[str, int] = {}
         self._fresh(lambda: None)
 

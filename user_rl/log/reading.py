@@ -5,7 +5,7 @@ and a few are kept open (`close_idle`), because each holds a map and file descri
 """
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -19,53 +19,17 @@ from user_rl.log.chunk import (
     Chunk,
     Gap,
     Span,
-    StreamEntry,
     chunk_from_value,
     cut,
 )
 from user_rl.log.episodes import Episode, merged, part_from_value
+from user_rl.log.names import Names
 from user_rl.log.segment import Segment
-from user_rl.rows import Schema, schema_from_bytes
 
 if TYPE_CHECKING:
     import lmdb
 
 KEPT_OPEN = 8  # sealed segments
-
-
-class Names:
-    """The streams: their numbers, schemas, row sizes, and the cursors that the segments' stream tables remember."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-        self.bases: dict[str, int] = {}
-        self.schemas: dict[str, Schema] = {}
-        self.by_number: dict[int, tuple[str, int]] = {}
-
-    def add(self, name: str, number: int, schema: Schema) -> None:
-        self.numbers[name], self.schemas[name] = number, schema
-        self.by_number[number] = (name, schema.row_bytes)
-
-    def visit(segments: Iterable[Segment]) -> Iterator[Segment]:
-    """Each segment in turn; a sealed one is open only meanwhile."""
-    for segment in segments:
-        was_open = segment.is_open
-        yield segment
-        if segment.footer and not was_open:
-            segment.close()
-
-
-def learn(self, entries: Mapping[str, StreamEntry]) -> None:
-        """Takes in what a segment knows."""
-        for name, entry in entries.items():
-            if name not in self.numbers:
-                self.add(name, entry.number, schema_from_bytes(entry.schema))
-            self.bases[name] = max(self.bases.get(name, -1), entry.base)
-
-    def entries(self) -> dict[str, StreamEntry]:
-        """What a segment is to know, so that no other is needed for it: streams that have a cursor."""
-        kept = {name: base for name, base in self.bases.items() if base >= 0}
-        return {n: StreamEntry(self.numbers[n], base, self.schemas[n].encoded) for n, base in kept.items()}
 
 
 def visit(segments: Iterable[Segment]) -> Iterator[Segment]:

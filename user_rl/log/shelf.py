@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from user_rl.errors import ConfigError
 from user_rl.log import reading
 from user_rl.log.chunk import segment_name
 from user_rl.log.durable import drop_folder, sweep, translated
 from user_rl.log.lock import WriterLock
+from user_rl.log.names import Names
 from user_rl.log.segment import MAP_SLACK, Segment, create_segment, segments_in
 from user_rl.rows import Kind, Klass
 
@@ -28,11 +28,14 @@ class LogConfig:
             )
 
 
+DEFAULT = LogConfig()
+
+
 class Shelf:
     """The segments of one log, oldest first; at most one of each class is active."""
 
     def __init__(self, lock: WriterLock, config: LogConfig) -> None:
-        self.path, self.config, self.names = lock.path, config, reading.Names()
+        self.path, self.config, self.names = lock.path, config, Names()
         self._lock = lock
         self._active: dict[Klass, Segment] = {}
         with translated(self.path, 0):
@@ -79,7 +82,7 @@ class Shelf:
         return sum(segment.used_bytes() for segment in self.segments)
 
     def drop(self, victim: Segment) -> int:
-        """Deletes a sealed segment that is not the newest, once the others know its cursors; returns the bytes freed."""
+        """Deletes a sealed segment, not the newest, once the others know its cursors; returns the bytes freed."""
         self._lock.check()
         if self._forgets(victim):
             newest = self.segments[-1]

@@ -20,7 +20,7 @@ from user_rl.log.episodes import Episode
 from user_rl.log.lock import WriterLock
 from user_rl.log.pending import Queue
 from user_rl.log.segment import Segment
-from user_rl.log.shelf import LogConfig, Shelf
+from user_rl.log.shelf import DEFAULT, LogConfig, Shelf
 from user_rl.rows import Klass, Schema
 from user_rl.specs import Array
 
@@ -35,7 +35,7 @@ class Log:
     Open it after forking. Raises StorageBusy naming the process that has it.
     """
 
-    def __init__(self, path: Path, config: LogConfig = LogConfig()) -> None:
+    def __init__(self, path: Path, config: LogConfig = DEFAULT) -> None:
         self.path, self.config = path, config
         self._lock = WriterLock(path)
         self.log_id, self.epoch = self._lock.identity.log_id, self._lock.identity.epoch
