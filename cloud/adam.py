@@ -31,7 +31,8 @@ class Adam(nn.Module):
         torch._foreach_add_(self._steps, 1)
         torch._fused_adam_(
             self.parameters_, list(gradients), self._means, self._squares, [], self._steps,
-            lr=self.learning_rate, beta1=BETA1, beta2=BETA2, weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
+            lr=self.learning_rate, beta1=BETA1, beta2=BETA2, weight_decay=0.0, eps=EPSILON,
+            amsgrad=False, maximize=False,
         )  # fmt: skip
 
     def descend(self, loss: Tensor) -> None:

@@ -1,7 +1,7 @@
 """SAC: soft actor-critic with two critics and a learnt temperature.
 
-Source: Haarnoja et al. 2018, arXiv:1812.05905, algorithm 1. Differs from the paper: gamma 0.98, as goals are a few dozen
-steps away. From cameras, as DrQ-v2: the encoder learns from the critics alone, and has no target copy.
+Source: Haarnoja et al. 2018, arXiv:1812.05905, algorithm 1. Differs from the paper: gamma 0.98, as goals are a few
+dozen steps away. From cameras, as DrQ-v2: the encoder learns from the critics alone, and has no target copy.
 
 Shape letters: B batch, F features, A action, N critics.
 """
@@ -55,7 +55,7 @@ class Sac:
         self.actor = Actor(self._spec, actions, initial).to(self._device)
         self.critics = Critics(
             self.actor.features, actions, config.critic_hidden,
-            count=config.critics, layer_norm=config.layer_norm, generator=initial,
+            count=2, layer_norm=False, generator=initial,
         ).to(self._device)  # fmt: skip
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.log_temperature = torch.tensor(config.initial_temperature, device=self._device).log().requires_grad_()
