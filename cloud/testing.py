@@ -1,9 +1,15 @@
-"""Fakes of the cloud, as products: a disk that can lose its power after any operation."""
+"""Fakes of the cloud, as products: a disk whose power can fail after any operation, a log in memory, and its rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from cloud.durable import Disk
+from user_rl.log import Chunk
+from user_rl.rows import Kind, Klass, Schema, make_schema
+from user_rl.specs import Array, Image, box
+from user_rl.wire import digest
 
 
 class _Folder:
@@ -96,3 +102,57 @@ def _flat(folder: _Folder, prefix: str, *, durable: bool) -> Iterator[tuple[str,
             yield from _flat(found, f"{prefix}{name}/", durable=durable)
         else:
             yield f"{prefix}{name}", found
+
+
+class MemoryLog:
+    """What cloud.replay.LogReader asks of a log, in memory."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._chunks: list[Chunk] = []
+
+    def add(self, stream: str, records: Array) -> None:
+        """Commits rows as one chunk."""
+        data = records.tobytes()
+        self._chunks.append(Chunk(stream, int(records["step"][0]), len(records), digest(data), data))
+
+    def streams(self) -> dict[str, Schema]:
+        return {chunk.stream: self._schema for chunk in self._chunks}
+
+    def tail(self, after_seq: int, max_bytes: int) -> list[tuple[int, Chunk]]:
+        found: list[tuple[int, Chunk]] = []
+        for seq, chunk in enumerate(self._chunks[after_seq:], after_seq + 1):
+            max_bytes -= len(chunk.data)
+            if found and max_bytes < 0:
+                break
+            found.append((seq, chunk))
+        return found
+
+
+def state_schema(states: int = 3, actions: int = 2) -> Schema:
+    """Rows of a cell that measures `states` numbers and takes `actions`, each within ±1."""
+    state = box("observation.state", [(f"s{i}", "", -np.inf, np.inf) for i in range(states)])
+    return make_schema({state.name: state}, box("action", [(f"a{i}", "", -1.0, 1.0) for i in range(actions)]))
+
+
+def episode_rows(
+    schema: Schema, rng: np.random.Generator, *, length: int, first_step: int = 0, number: int = 0,
+    klass: Klass = Klass.ONLINE, success: bool = True, interventions: Sequence[int] = (),
+    run: str = "run", token: int = 1, version: int = 1,
+) -> Array:  # fmt: skip
+    """A whole episode of `length` steps and its LAST row, with random observations and actions."""
+    rows = schema.new(length + 1)
+    rows["step"] = np.arange(first_step, first_step + length + 1)
+    rows["episode"], rows["frame_index"] = number, np.arange(length + 1)
+    rows["run"], rows["token"], rows["version"], rows["klass"] = run.encode(), token, version, klass
+    for name, spec in schema.observation.items():
+        picture = isinstance(spec, Image)
+        rows[name] = rng.integers(0, 256, rows[name].shape) if picture else rng.standard_normal(rows[name].shape)
+    rows["action"] = rng.uniform(-1.0, 1.0, rows["action"].shape)
+    rows["kind"][-1] = Kind.LAST
+    rows["action"][-1] = 0
+    rows["is_intervention"][list(interventions)] = 1
+    for name in ("next.reward", "next.done", "next.success"):
+        rows[name][-2] = success
+    rows["next.truncated"][-2] = not success
+    return rows
