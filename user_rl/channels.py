@@ -61,10 +61,13 @@ class ServerChannel:
         self._socket.zap_domain = b"user-rl"
         self._socket.router_mandatory = True
         try:
+            _check_port(address)
             self._socket.bind(address)
         except zmq.ZMQError as error:
             self.close()
-            raise ConfigError(f"cannot listen on {address}: {error.strerror}; free the port or give another") from error
+            raise ConfigError(
+                f"cannot listen on {address}: {zmq.strerror(error.errno or 0)}; free the port or give another"
+            ) from error
         self.address = bytes(self._socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
 
     @property
@@ -86,8 +89,8 @@ class ServerChannel:
                 peer, *frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return None
-            user = self._doorkeeper.user_of(frames[-1] if frames else peer)
-            if user is not None and peer.bytes.startswith(b"\0"):  # libzmq's own ids do; a client may not choose
+            user = self._doorkeeper.user_of(peer, frames)
+            if user is not None:
                 return Received(peer.bytes, user, [frame.buffer for frame in frames])
         return None
 
@@ -115,10 +118,13 @@ class ClientChannel:
         self.socket.reconnect_ivl = 100  # ms
         self.socket.reconnect_ivl_max = 1000
         try:
+            _check_port(address)
             self.socket.connect(address)
         except zmq.ZMQError as error:
             self.close()
-            raise ConfigError(f"cannot connect to {address}: {error.strerror}; give tcp://HOST:PORT") from error
+            raise ConfigError(
+                f"cannot connect to {address}: {zmq.strerror(error.errno or 0)}; give tcp://HOST:PORT"
+            ) from error
 
     def send(self, frames: Sequence[bytes | memoryview]) -> bool:
         """Queues a message; False when not connected or when the queue is full. Never blocks."""
@@ -153,14 +159,16 @@ class _Doorkeeper:
     def refused(self) -> int:
         return self._at_door + self._inside
 
-    def user_of(self, frame: zmq.Frame) -> str | None:
-        """Who sent `frame`, None (and counted) when its key is not allowed any more."""
-        key = str(frame.get("User-Id"))
+    def user_of(self, peer: zmq.Frame, frames: Sequence[zmq.Frame]) -> str | None:
+        """Who sent this message, None (and counted) when its key is not allowed any more."""
+        key = str((frames or [peer])[-1].get("User-Id"))
         user = self._look_up(key)
+        if user is not None and peer.bytes.startswith(b"\0"):  # libzmq's own ids do; a client may not choose one
+            return user
+        self._inside += 1
         if user is None:
-            self._inside += 1
-            self._tell(key, str(frame.get("Peer-Address")))
-        return user
+            self._tell(key, str(peer.get("Peer-Address")))
+        return None
 
     def join(self) -> None:
         self._thread.join()
@@ -209,6 +217,12 @@ def _socket(
     socket.sndhwm = socket.rcvhwm = config.queue
     socket.maxmsgsize = config.max_frame_bytes + CURVE_OVERHEAD_BYTES
     return socket
+
+
+def _check_port(address: str) -> None:
+    _, _, port = address.rpartition(":")
+    if port.isdecimal() and int(port) > 65535:  # libzmq would take it modulo 65536
+        raise zmq.ZMQError(zmq.EINVAL)
 
 
 def _send(socket: "zmq.Socket[bytes]", frames: Sequence[bytes | memoryview]) -> bool:
