@@ -9,6 +9,19 @@ from user_rl.log.cursors import Cursors
 from user_rl.log.episodes import Episode
 from user_rl.log.reader import Reader
 from user_rl.log.shelf import LogConfig
+from user_rl.log.verify import verify
 from user_rl.log.writer import Log
 
-__all__ = ["Chunk", "Comparison", "Cursors", "Episode", "Gap", "Log", "LogConfig", "Reader", "compare", "digest_of"]
+__all__ = [
+    "Chunk",
+    "Comparison",
+    "Cursors",
+    "Episode",
+    "Gap",
+    "Log",
+    "LogConfig",
+    "Reader",
+    "compare",
+    "digest_of",
+    "verify",
+]

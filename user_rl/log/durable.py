@@ -1,4 +1,4 @@
-"""Files that survive a power cut, and the disk's refusals in the operator's terms.
+"""Folders that are whole or gone, and the disk's refusals in the operator's terms.
 
 LMDB reports a full disk as "Input/output error", because its write came back short; only asking the file system for the
 bytes tells a full disk from a broken one.
@@ -15,32 +15,9 @@ from pathlib import Path
 import lmdb
 
 from user_rl.errors import StorageBusy, StorageError, StorageFull
+from user_rl.files import sync_folder
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Replaces `path` with `data`, whole or not at all, also over a power cut."""
-    part = path.with_name(f".part-{path.name}")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    part.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Makes renames inside the folder durable."""
-    number = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def drop_folder(path: Path) -> None:
@@ -52,12 +29,11 @@ def drop_folder(path: Path) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Removes what a crash left half-made (`.new-`, `.part-`) or half-deleted (`.old-`)."""
-    for entry in path.glob(".*-*"):
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+    """Removes the folders that a crash left half-made (`.new-`) or half-deleted (`.old-`), and parts of files."""
+    for entry in (*path.glob(".new-*"), *path.glob(".old-*")):
+        shutil.rmtree(entry)
+    for entry in (*path.glob(".*.part"), *path.glob("*/.*.part")):
+        entry.unlink()
 
 
 @contextmanager

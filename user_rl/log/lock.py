@@ -4,15 +4,14 @@
 holds the flock and says who has it. A child made by plain fork would inherit the flock: open the log after forking.
 """
 
-import fcntl
-import os
 import secrets
 from pathlib import Path
 
 import msgspec
 
 from user_rl.errors import StorageBusy, StorageCorrupt, StorageError
-from user_rl.log.durable import sync_folder, translated, write_durably
+from user_rl.files import FileLock, sync_folder, write_atomically
+from user_rl.log.durable import translated
 
 FORMAT = 1
 
@@ -44,14 +43,10 @@ class WriterLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         with translated(path, 4096):
-            path.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._file = FileLock(path / "lock")
         try:
-            self._take()
             with translated(path, 4096):
                 self.identity = self._next_identity()
-                os.ftruncate(self._file, 0)
-                os.pwrite(self._file, f"{os.getpid()} {self.identity.epoch}\n".encode(), 0)
         except BaseException:
             self.close()
             raise
@@ -64,18 +59,7 @@ class WriterLock:
 
     def close(self) -> None:
         """Gives the right back."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-    def _take(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(self._file, 64, 0).decode(errors="replace").split(" ")[0] or "unknown"
-            raise StorageBusy(
-                f"{self.path}: process {holder} writes there, allowed is one writer; stop it, or use another folder"
-            ) from error
+        self._file.release()
 
     def _next_identity(self) -> Identity:
         if (self.path / "log.json").exists():
@@ -85,7 +69,7 @@ class WriterLock:
             raise StorageCorrupt(f"{self.path}: has segments but no log.json; restore it from a backup")
         else:
             identity = Identity(FORMAT, secrets.token_hex(16), 1)
-        write_durably(self.path / "log.json", msgspec.json.encode(identity))
+        write_atomically(self.path / "log.json", msgspec.json.encode(identity))
         sync_folder(self.path.parent)
         return identity
 

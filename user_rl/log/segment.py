@@ -17,8 +17,9 @@ import msgspec
 import xxhash
 
 from user_rl.errors import StorageCorrupt, StorageError
+from user_rl.files import sync_folder, write_atomically
 from user_rl.log.chunk import NUMBER_KEY, SEQ_KEY, Span, StreamEntry, entry_from_value, span_from_value
-from user_rl.log.durable import sync_folder, translated, write_durably
+from user_rl.log.durable import translated
 from user_rl.log.lock import FORMAT, fenced
 from user_rl.rows import Klass
 
@@ -161,7 +162,7 @@ class Segment:
             size, digest = hash_file(self.path / "data.mdb")
             rows = sum(span.rows for span in spans.values())
             footer = Footer(FORMAT, self.klass, self.first_seq, last_seq, rows, size, digest, spans)
-            write_durably(self.path / "footer.json", msgspec.json.encode(footer))
+            write_atomically(self.path / "footer.json", msgspec.json.encode(footer))
         self.footer = footer
         self._writable = False
 

@@ -1,0 +1,71 @@
+"""Are the bytes of a log what was written? Sealed files against their footers, every chunk against its digest."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from user_rl.errors import StorageCorrupt
+from user_rl.log.lock import read_identity
+from user_rl.log.segment import Segment, hash_file, is_segment_name
+from user_rl.log.walk import Walk
+
+WALK_S = 600.0
+
+
+def verify(path: Path) -> list[str]:
+    """The problems of a log, one line each; empty: none. May run beside the log's writer.
+
+    Segments are walked in child processes: damage inside LMDB's tree can kill a reader. Raises StorageError if there
+    is no log.
+    """
+    read_identity(path)
+    problems: list[str] = []
+    runs: dict[str, list[tuple[int, int]]] = {}
+    for folder in sorted(entry for entry in path.iterdir() if is_segment_name(entry.name)):
+        problems += _check_file(folder)
+        found = _walked(folder)
+        problems += found.problems
+        for stream, parts in found.runs.items():
+            runs.setdefault(stream, []).extend(parts)
+    return problems + [line for stream, parts in sorted(runs.items()) for line in _twice(stream, parts)]
+
+
+def _check_file(folder: Path) -> list[str]:
+    """The data file against the footer, by plain reads."""
+    try:
+        footer = Segment(folder).footer
+    except StorageCorrupt as error:
+        return [str(error)]
+    if footer is None:
+        return []
+    size, digest = hash_file(folder / "data.mdb")
+    if (size, digest) == (footer.bytes, footer.xxh3_128):
+        return []
+    return [
+        f"{folder}/data.mdb: {size} bytes with hash {digest}, sealed were {footer.bytes} with {footer.xxh3_128}; "
+        "restore this segment"
+    ]
+
+
+def _walked(folder: Path) -> Walk:
+    command = [sys.executable, "-c", "from user_rl.log.walk import main; main()", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=WALK_S, check=False)
+    except subprocess.TimeoutExpired:
+        return Walk([f"{folder}: its walk takes longer than {WALK_S:.0f} s; restore this segment"], {})
+    if done.returncode == 0:
+        return msgspec.json.decode(done.stdout, type=Walk)
+    reason = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    return Walk([f"{folder}: its walk ended with {done.returncode} {reason}; restore this segment"], {})
+
+
+def _twice(stream: str, runs: list[tuple[int, int]]) -> list[str]:
+    """Rows that more than one chunk has, which no reader would show."""
+    lines, end = [], -1
+    for first, last in sorted(runs):
+        if first <= end:
+            lines.append(f"stream {stream}: rows {first}..{min(end, last)} stand twice; restore this log")
+        end = max(end, last)
+    return lines
