@@ -138,13 +138,12 @@ def state_schema(states: int = 3, actions: int = 2) -> Schema:
 def episode_rows(
     schema: Schema, rng: np.random.Generator, *, length: int, first_step: int = 0, number: int = 0,
     klass: Klass = Klass.ONLINE, success: bool = True, interventions: Sequence[int] = (),
-    run: str = "run", token: int = 1, version: int = 1,
 ) -> Array:  # fmt: skip
-    """A whole episode of `length` steps and its LAST row, with random observations and actions."""
+    """A whole episode of `length` steps and its LAST row, with random observations and actions, of run "run" under token 1."""
     rows = schema.new(length + 1)
     rows["step"] = np.arange(first_step, first_step + length + 1)
     rows["episode"], rows["frame_index"] = number, np.arange(length + 1)
-    rows["run"], rows["token"], rows["version"], rows["klass"] = run.encode(), token, version, klass
+    rows["run"], rows["token"], rows["version"], rows["klass"] = b"run", 1, 1, klass
     for name, spec in schema.observation.items():
         picture = isinstance(spec, Image)
         rows[name] = rng.integers(0, 256, rows[name].shape) if picture else rng.standard_normal(rows[name].shape)

@@ -2,6 +2,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def histories(draw: st.DrawFn) -> list[tuple[str, Array]]:
 
 def _pieces(draw: st.DrawFn, rows: Array) -> Iterator[Array]:
     cuts = sorted({0, len(rows), *draw(st.lists(st.integers(0, len(rows)), max_size=3))})
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in pairwise(cuts):
         yield rows[start:end]
 
 
