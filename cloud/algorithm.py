@@ -6,7 +6,7 @@ A config states, beside its own keys, `policy`, `batch_size`, `demonstration_sha
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
@@ -44,8 +44,8 @@ class Algorithm(Protocol):
     def policy_tensors(self) -> dict[str, Array]:
         """The policy's weights now, as copies."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Everything that the next update depends on, as copies on the host: flat, tensors only."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from `state` bit-identically; raises ConfigError when it is of another configuration."""

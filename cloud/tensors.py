@@ -6,6 +6,7 @@ Shape letters: B batch, A action.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -42,16 +43,16 @@ def to_transitions(batch: Batch, actions: ActionMap, spec: ActorSpec, device: to
     """`batch` on `device`, without what the actor does not look at."""
     return Transitions(
         observation=to_tensors(batch.observation, spec, device),
-        action_ba=torch.from_numpy(actions.to_unit(batch.action)).to(device),
-        reward_b=torch.from_numpy(batch.reward).to(device),
-        goes_on_b=torch.from_numpy(1.0 - batch.done.astype(batch.reward.dtype)).to(device),
+        action_ba=_tensor(actions.to_unit(batch.action), device),
+        reward_b=_tensor(batch.reward, device),
+        goes_on_b=_tensor(1 - batch.done.astype(np.float32), device),
         next_observation=to_tensors(batch.next_observation, spec, device),
     )
 
 
 def to_tensors(observation: Mapping[str, Array], spec: ActorSpec, device: torch.device) -> dict[str, Tensor]:
     """What the actor looks at, by name."""
-    return {name: torch.from_numpy(observation[name]).to(device) for name in spec.names}
+    return {name: _tensor(observation[name], device) for name in spec.names}
 
 
 def shifted(data: Transitions, pad: int, generator: Generator) -> Transitions:
@@ -61,6 +62,12 @@ def shifted(data: Transitions, pad: int, generator: Generator) -> Transitions:
         observation=_shift(data.observation, pad, generator),
         next_observation=_shift(data.next_observation, pad, generator),
     )
+
+
+def _tensor(array: Array, device: torch.device) -> Tensor:
+    return torch.from_numpy(array if array.flags.writeable else array.copy()).to(
+        device
+    )  # torch wants to be able to write
 
 
 def _shift(observation: Mapping[str, Tensor], pad: int, generator: Generator) -> dict[str, Tensor]:

@@ -30,7 +30,7 @@ class TorchCnn:
 
     @torch.no_grad()
     def act(self, observation: Mapping[str, Array], *, explore: bool) -> Array:
-        batch = {name: torch.from_numpy(observation[name]).unsqueeze(0) for name in self._spec.names}
+        batch = {name: torch.tensor(observation[name]).unsqueeze(0) for name in self._spec.names}
         features_bf = self._actor.encode(batch)
         if explore:
             unit_ba, _ = self._actor.sample(features_bf, self._generator)

@@ -10,12 +10,14 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from policies.config import CLIP, STATE, ActorSpec
 from policies.pixels import Pixels
+from user_rl.specs import Array
 
 SMALLEST_SCALE = 1e-3  # a feature that varies less is taken for constant, and only centred
 LOG_2PI, LOG_2 = math.log(2 * math.pi), math.log(2.0)
@@ -32,11 +34,11 @@ class Normaliser(nn.Module):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
 
-    def fit(self, values: Tensor) -> None:
+    def fit(self, values: Array) -> None:
         """Takes mean and scale from `values` [B, size]."""
-        std, mean = torch.std_mean(values.double(), dim=0, correction=0)
-        self.mean.copy_(mean)
-        self.scale.copy_(torch.where(std < SMALLEST_SCALE, 1.0, std))
+        std = values.std(axis=0, dtype=np.float64)
+        self.mean.copy_(torch.tensor(values.mean(axis=0, dtype=np.float64)))
+        self.scale.copy_(torch.tensor(np.where(std < SMALLEST_SCALE, 1.0, std)))
 
     def forward(self, x: Tensor) -> Tensor:
         return ((x - self.mean) / self.scale).clamp(-CLIP, CLIP)

@@ -11,7 +11,6 @@ Shape letters: B batch, F features, A action, N critics, M critics in the target
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -86,7 +85,7 @@ class Rlpd:
         self._updates = torch.zeros((), dtype=torch.int64)  # on the host
 
     def fit_normaliser(self, observation: Mapping[str, Array]) -> None:
-        self.actor.normaliser.fit(torch.from_numpy(observation[STATE]))
+        self.actor.normaliser.fit(observation[STATE])
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         data = to_transitions(batch, self._map, self._spec, self._device)
@@ -139,10 +138,10 @@ class Rlpd:
     def policy_tensors(self) -> dict[str, Array]:
         return {name: value.detach().cpu().numpy().copy() for name, value in self.actor.state_dict().items()}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         return pack(self._parts())
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         unpack(self._parts(), state)
 
     def _parts(self) -> dict[str, Part]:

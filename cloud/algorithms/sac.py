@@ -9,7 +9,6 @@ Shape letters: B batch, F features, A action, N critics.
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -71,7 +70,7 @@ class Sac:
         self._generator = Generator(self._device).manual_seed(seed)
 
     def fit_normaliser(self, observation: Mapping[str, Array]) -> None:
-        self.actor.normaliser.fit(torch.from_numpy(observation[STATE]))
+        self.actor.normaliser.fit(observation[STATE])
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         data = to_transitions(batch, self._map, self._spec, self._device)
@@ -117,10 +116,10 @@ class Sac:
     def policy_tensors(self) -> dict[str, Array]:
         return {name: value.detach().cpu().numpy().copy() for name, value in self.actor.state_dict().items()}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         return pack(self._parts())
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         unpack(self._parts(), state)
 
     def _parts(self) -> dict[str, Part]:
