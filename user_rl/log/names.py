@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from user_rl.errors import StorageError
 from user_rl.log.chunk import StreamEntry
 from user_rl.rows import Schema, schema_from_bytes
 
@@ -25,6 +26,12 @@ class Names:
             if name not in self.numbers:
                 self.add(name, entry.number, schema_from_bytes(entry.schema))
             self.bases[name] = max(self.bases.get(name, -1), entry.base)
+
+    def number(self, stream: str) -> int:
+        """A stream's number; raises StorageError if there is no such stream."""
+        if stream not in self.numbers:
+            raise StorageError(f"no stream {stream}, it has {sorted(self.numbers)[:3]}; look at streams() first")
+        return self.numbers[stream]
 
     def entries(self) -> dict[str, StreamEntry]:
         """What a segment is to know, so that no other is needed for it: streams that have a cursor."""

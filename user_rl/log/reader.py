@@ -71,7 +71,7 @@ class Reader:
 
     def scan(self, stream: str) -> Iterator[Chunk]:
         """Every chunk of a stream as it is stored, segment by segment: rows that stand twice come twice."""
-        return self._fresh(lambda: reading.scan(self._segments, self._names, stream))
+        return self._fresh(lambda: reading.scan(self._segments, self._names, self._names.number(stream)))
 
     def close(self) -> None:
         """Closes every segment."""

@@ -64,7 +64,7 @@ def close_idle(segments: Sequence[Segment]) -> None:
 
 def read(segments: Sequence[Segment], names: Names, stream: str, first: int, max_bytes: int) -> list[Chunk]:
     """The chunks of a stream from step `first` on, at least one row if there is any, else at most `max_bytes`."""
-    number = names.numbers[stream]
+    number = names.number(stream)
     row_bytes = names.schemas[stream].row_bytes
     holders = [(segment, span) for segment in segments if (span := segment.span(number)) and span.last >= first]
     found: list[Chunk] = []
@@ -94,10 +94,11 @@ def _chunk_in(segment: Segment, names: Names, number: int, step: int) -> Chunk |
     """As `_next_chunk`, in one segment."""
     with segment.begin() as txn:
         cursor = txn.cursor(db=segment.table("chunks"))
-        later = cursor.set_range(STEP_KEY.pack(number, step + 1))
+        after = STEP_KEY.pack(number, step + 1)
+        later = cursor.set_range(after)
         if (cursor.prev() if later else cursor.last()) and (chunk := _under(cursor, names, number, step)):
             return chunk
-        return _under(cursor, names, number, step) if cursor.next() else None
+        return _under(cursor, names, number, step) if later and cursor.set_range(after) else None
 
 
 def _under(cursor: "lmdb.Cursor[memoryview]", names: Names, number: int, step: int) -> Chunk | None:
@@ -186,7 +187,7 @@ def episodes(segments: Sequence[Segment], names: Names) -> list[Episode]:
 
 def synced(segments: Sequence[Segment], names: Names, stream: str) -> int:
     """The last committed step of a stream, gaps included; -1: none."""
-    number, base = names.numbers[stream], names.bases.get(stream, -1)
+    number, base = names.number(stream), names.bases.get(stream, -1)
     return max([base, *(span.last for segment in segments if (span := segment.span(number)))])
 
 
@@ -202,7 +203,7 @@ def cursors(segments: Sequence[Segment], names: Names) -> dict[str, int]:
 
 def first_kept(segments: Sequence[Segment], names: Names, stream: str) -> int:
     """The step from which on the log has everything up to `synced`; synced + 1: it has nothing."""
-    number, end = names.numbers[stream], synced(segments, names, stream) + 1
+    number, end = names.number(stream), synced(segments, names, stream) + 1
     spans = [span for segment in segments if (span := segment.span(number))]
     low = min((span.first for span in spans), default=end)
     if sum(span.covered for span in spans) == end - low:
@@ -228,9 +229,9 @@ def runs(segment: Segment, names: Names, number: int) -> Iterator[tuple[int, int
                 at = cursor.next()
 
 
-def scan(segments: Sequence[Segment], names: Names, stream: str) -> Iterator[Chunk]:
+def scan(segments: Sequence[Segment], names: Names, number: int) -> Iterator[Chunk]:
     """Every chunk of a stream as it is stored, segment by segment: rows that stand twice come twice."""
-    number, row_bytes = names.numbers[stream], names.schemas[stream].row_bytes
+    stream, row_bytes = names.by_number[number]
     for segment in visit(segments):
         with segment.begin() as txn:
             cursor = txn.cursor(db=segment.table("chunks"))

@@ -1,0 +1,54 @@
+"""Rows as an edge would record them, for the log's tests and their child processes; run as a program: a writer."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from user_rl.log import Log, LogConfig
+from user_rl.rows import Kind, Klass, make_schema
+from user_rl.specs import Array, box
+
+SCHEMA = make_schema(
+    {"observation.state": box("observation.state", [("x", "m", -1, 1), ("y", "m", -1, 1)])},
+    box("action", [("dx", "m", -1, 1)]),
+)
+STREAM = "cell/boot/run"
+
+
+def rows(first: int, count: int, *, klass: int = Klass.ONLINE, length: int = 5, salt: int = 0) -> Array:
+    """Rows `first`.. of a stream whose episodes have `length` rows; bytes follow from step and `salt`."""
+    records = SCHEMA.new(count)
+    step = np.arange(first, first + count)
+    records["step"], records["episode"], records["frame_index"] = step, step // length, step % length
+    records["kind"] = np.where(step % length == length - 1, Kind.LAST, Kind.STEP)
+    records["klass"], records["version"] = klass, 1 + step // 7
+    records["next.reward"] = np.where(records["kind"] == Kind.STEP, 0.5, 0)
+    records["next.success"] = records["kind"] * (step // length % 2)
+    records["is_intervention"] = step % 3 == 0
+    records["observation.state"] = np.stack([np.sin(step + salt), np.cos(step)], axis=1)
+    return records
+
+
+def mixed(first: int, count: int) -> Array:
+    """As `rows`, every third episode a demonstration."""
+    records = rows(first, count)
+    records["klass"] = np.where(records["episode"] % 3 == 2, Klass.DEMONSTRATION, Klass.ONLINE)
+    return records
+
+
+def write_for_ever(path: Path, seed: int) -> None:
+    """Appends and commits without end; prints each synced step once it is synced."""
+    rng = np.random.default_rng(seed)
+    with Log(path, LogConfig(segment_bytes=128 * 1024)) as log:
+        at = log.open_stream(STREAM, SCHEMA) + 1
+        while True:
+            for count in rng.integers(1, 9, rng.integers(1, 6)):
+                log.append(STREAM, mixed(at, int(count)))
+                at += int(count)
+            sys.stdout.write(f"{log.commit()[STREAM]}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    write_for_ever(Path(sys.argv[1]), int(sys.argv[2]))
