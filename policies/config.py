@@ -16,6 +16,7 @@ from user_rl.specs import Array, Box, Image
 from user_rl.versions import PolicySpec
 
 STATE = "observation.state"
+SMALLEST_IMAGE = 31  # what four convolutions of stride 2 leave one pixel of
 CLIP = 10.0  # a normalised feature stays within ±CLIP: what was not seen when fitting must not blow up a network
 
 
@@ -47,8 +48,8 @@ class ActorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What `actor_spec_from_settings` reads back, plain."""
-        settings: dict[str, Any] = msgspec.to_builtins(self)
+        """What `actor_spec_from_settings` reads back: as plain as a manifest that was read, so that the two are equal."""
+        settings: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return settings
 
 
@@ -65,6 +66,10 @@ def actor_spec(config: PolicyConfig, schema: Schema) -> ActorSpec:
     images = {n: s for n, s in schema.observation.items() if isinstance(s, Image)} if config.kind == "cnn" else {}
     if config.kind == "cnn" and not images:
         raise ConfigError("policy.kind = 'cnn', but the cell has no cameras; set policy.kind=mlp or give it cameras")
+    for name, s in images.items():
+        if min(s.height, s.width) < SMALLEST_IMAGE:
+            allowed = f"allowed {SMALLEST_IMAGE} pixels or more each way"
+            raise ConfigError(f"{name} is {s.height} x {s.width}, {allowed}; change the camera's size")
     return ActorSpec(
         state=len(state.names),
         hidden=config.hidden,
