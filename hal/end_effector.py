@@ -23,8 +23,8 @@ class EndEffectorConfig:
     max_turn_rad: float = 0.1
     low: tuple[float, ...] = (-0.08, -0.08, -0.028, -0.5)  # m, m, m, rad
     high: tuple[float, ...] = (0.08, 0.08, 0.12, 0.5)
-    leash_m: float = 0.010
-    leash_rad: float = 0.1
+    leash_m: float = 0.004
+    leash_rad: float = 0.05
 
 
 class Kinematics(Protocol):

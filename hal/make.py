@@ -21,6 +21,18 @@ from hal.sim.operator import ScriptedOperator, ScriptedOperatorConfig
 from hal.sim.peg_insertion import PegInsertion, PegInsertionConfig
 from hal.task import Task
 from hal.teleop import Teleop
+from hal.testing import (
+    CoastingConfig,
+    CoastingRobot,
+    FakeCamera,
+    FakeCameraConfig,
+    FakeRobot,
+    FakeRobotConfig,
+    FakeTask,
+    FakeTaskConfig,
+    FakeTeleop,
+    FakeTeleopConfig,
+)
 from user_rl.clock import Clock
 from user_rl.config import Tree, build, defaults
 from user_rl.errors import ConfigError
@@ -110,6 +122,14 @@ def _scripted_operator(config: ScriptedOperatorConfig, parts: Parts) -> Teleop:
     return ScriptedOperator(config, hand, clock=parts.clock, seed=parts.seed)
 
 
+def _fake_task(config: FakeTaskConfig, parts: Parts) -> Task:
+    if not isinstance(parts.robot, FakeRobot | CoastingRobot):
+        raise ConfigError(
+            f"task=fake on {parts.robot.spec.model}, allowed on robot=fake or coasting; choose one of these"
+        )
+    return FakeTask(config, parts.robot)
+
+
 def _simulated(parts: Parts, who: str) -> Any:  # noqa: ANN401  # (hand, arm); the arm's type would load mujoco
     hand = parts.robot
     if not (isinstance(hand, DeltaEndEffector) and hasattr(hand.robot, "world")):
@@ -122,13 +142,22 @@ ROBOTS: dict[str, Choice[Robot]] = {
     PANDA.model: (SimArmConfig, _sim_robot(PANDA)),
     ARM6.model: (SimArmConfig, _sim_robot(ARM6)),
     "gymnasium": (GymnasiumConfig, _gymnasium_robot),
+    "fake": (FakeRobotConfig, lambda config, parts: FakeRobot(config, clock=parts.clock)),
+    "coasting": (CoastingConfig, lambda config, parts: CoastingRobot(config)),
 }
 TASKS: dict[str, Choice[Task]] = {
     "peg_insertion": (PegInsertionConfig, _peg_insertion),
     "gymnasium": (GymnasiumTaskConfig, _gymnasium_task),
+    "fake": (FakeTaskConfig, _fake_task),
 }
-CAMERAS: dict[str, Choice[Camera]] = {"sim": (SimCameraConfig, _sim_camera)}
-TELEOPS: dict[str, Choice[Teleop]] = {"scripted": (ScriptedOperatorConfig, _scripted_operator)}
+CAMERAS: dict[str, Choice[Camera]] = {
+    "sim": (SimCameraConfig, _sim_camera),
+    "fake": (FakeCameraConfig, lambda config, parts: FakeCamera(config, name=parts.name, clock=parts.clock)),
+}
+TELEOPS: dict[str, Choice[Teleop]] = {
+    "scripted": (ScriptedOperatorConfig, _scripted_operator),
+    "fake": (FakeTeleopConfig, lambda config, parts: FakeTeleop(config, robot=parts.robot, clock=parts.clock)),
+}
 
 
 def _nodes(table: Mapping[str, Choice[Any]]) -> dict[str, Tree]:
@@ -141,6 +170,7 @@ STORE: dict[str, dict[str, Tree]] = {  # Hydra's groups
     "cameras": {
         "none": {},
         "two_sim": {view: {"name": "sim", **defaults(SimCameraConfig), "view": view} for view in ("front", "wrist")},
+        "fake": {"front": {"name": "fake", **defaults(FakeCameraConfig)}},
     },
     "teleop": {"none": {}, **_nodes(TELEOPS)},
 }

@@ -17,6 +17,9 @@ from hal.task import Judgement
 if TYPE_CHECKING:  # its module loads mujoco, this one must not
     from hal.sim.arm import SimArm
 
+_Vector = tuple[float, float, float]
+_RIM_M = 0.002
+_GREEN, _DARK = "0.55 0.64 0.60 1", "0.10 0.11 0.13 1"
 _BLOCK_M, _BLOCK_HEIGHT_M, _FLOOR_M = 0.22, 0.06, 0.03  # width and height of the block; depth of the hole
 
 
@@ -70,11 +73,19 @@ class PegInsertion:
             _add_wall(block, (side * middle, 0, z), (thick, half, height))
             _add_wall(block, (0, side * middle, z), (hole, thick, height))
         floor = (_BLOCK_HEIGHT_M - _FLOOR_M) / 2
-        _add_wall(block, (0, 0, -_FLOOR_M - floor), (hole, hole, floor))
+        _add_wall(block, (0, 0, -_FLOOR_M - floor), (hole, hole, floor), rgba=_DARK)
+        _add_rim(block, hole)
 
 
-def _add_wall(block: Element, at: tuple[float, float, float], half: tuple[float, float, float]) -> None:
+def _add_rim(block: Element, hole: float) -> None:
+    """A dark frame around the mouth, which a camera sees and a peg does not feel."""
+    for side in (-1, 1):
+        _add_wall(block, (side * (hole + _RIM_M), 0, 0), (_RIM_M, hole + 2 * _RIM_M, 2e-4), rgba=_DARK, contype="0")
+        _add_wall(block, (0, side * (hole + _RIM_M), 0), (hole, _RIM_M, 2e-4), rgba=_DARK, contype="0")
+
+
+def _add_wall(block: Element, at: _Vector, half: _Vector, *, rgba: str = _GREEN, contype: str = "1") -> None:
     SubElement(
-        block, "geom", type="box", pos=" ".join(map(str, at)), size=" ".join(map(str, half)), rgba="0.55 0.62 0.58 1",
-        contype="1", conaffinity="1",
+        block, "geom", type="box", pos=" ".join(map(str, at)), size=" ".join(map(str, half)), rgba=rgba,
+        contype=contype, conaffinity=contype,
     )  # fmt: skip

@@ -14,6 +14,8 @@ from hal.sim.arms import Arm, add_arm, add_motors
 from user_rl.errors import RobotUnreachable
 from user_rl.specs import Array
 
+_FRICTION = "0.3 0.005 0.0001"  # polished metal; at 1 a peg that presses on the rim sticks there
+
 Furniture = Callable[[Element], None]  # adds bodies, geoms, cameras to a worldbody
 
 
@@ -71,6 +73,13 @@ class World:
         mujoco.mj_camlight(self.model, self.data)
 
 
+def _add_room(world: Element) -> None:
+    """A bench and two walls for cameras to see; nothing touches them."""
+    SubElement(world, "geom", type="box", pos="0.35 0 -0.02", size="0.6 0.6 0.02", rgba="0.45 0.38 0.32 1")
+    SubElement(world, "geom", type="box", pos="-1.2 0 0.6", size="0.02 2 1.4", rgba="0.72 0.75 0.78 1")
+    SubElement(world, "geom", type="box", pos="0 -1.6 0.6", size="1.6 0.02 1.4", rgba="0.66 0.70 0.74 1")
+
+
 def scene_xml(arm: Arm, furniture: list[Furniture], *, substep_s: float) -> str:
     """The MJCF of an arm and its scene."""
     root = Element("mujoco", model=arm.model)
@@ -80,11 +89,13 @@ def scene_xml(arm: Arm, furniture: list[Furniture], *, substep_s: float) -> str:
     SubElement(visual, "quality", shadowsize="0", offsamples="0", numslices="12", numstacks="6", numquads="1")
     SubElement(visual, "headlight", ambient="0.35 0.35 0.35", diffuse="0.35 0.35 0.35", specular="0 0 0")
     default = SubElement(root, "default")
-    SubElement(default, "geom", contype="0", conaffinity="0")  # only the peg and its fixture touch
+    geom = {"contype": "0", "conaffinity": "0", "friction": _FRICTION}  # only the peg and its fixture touch
+    SubElement(default, "geom", geom)
     body = SubElement(root, "worldbody")
     SubElement(
         body, "light", directional="true", castshadow="false", pos="0 0 2", dir="0.3 0.4 -1", diffuse="0.6 0.6 0.6"
     )
+    _add_room(body)
     add_arm(body, arm)
     for add in furniture:
         add(body)
