@@ -90,8 +90,8 @@ class Downlink:
                 f"version {version.number} is for rows of schema {version.schema[:8]}, allowed {self._schema[:8]}, "
                 "this cell's; run both sides with one configuration", now_s,
             )  # fmt: skip
-        if version.number < 1 or version.size < 0:
-            return self._give_up(f"version {version.number} of {version.size} bytes, allowed none such", now_s)
+        if version.number < 1 or version.size < 1:
+            return self._give_up(f"version {version.number} of {version.size} bytes, allowed 1 or more of both", now_s)
         if self._is_here(version):
             return self._adopt(version)
         self._begin(version, manifest)
