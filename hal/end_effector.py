@@ -26,6 +26,18 @@ class EndEffectorConfig:
     leash_m: float = 0.004
     leash_rad: float = 0.05
 
+    def __post_init__(self) -> None:
+        sizes = {"origin_m": (self.origin_m, 3), "low": (self.low, 4), "high": (self.high, 4)}
+        for name, (values, count) in sizes.items():
+            if len(values) != count:
+                raise ValueError(f"{name} = {list(values)}, allowed {count} numbers; change it")
+        if not all(low < high for low, high in zip(self.low, self.high, strict=True)):
+            raise ValueError(f"low = {list(self.low)}, allowed below high = {list(self.high)}; change one of them")
+        steps = {"max_step_m": self.max_step_m, "max_turn_rad": self.max_turn_rad}
+        for name, step in (steps | {"leash_m": self.leash_m, "leash_rad": self.leash_rad}).items():
+            if step <= 0:
+                raise ValueError(f"{name} = {step}, allowed above 0; change it")
+
 
 class Kinematics(Protocol):
     """Tip poses [x, y, z, yaw] in the base's frame (m, rad), joint angles [J] (rad)."""

@@ -105,7 +105,9 @@ class Guarded:
     def _wait_for_turn(self) -> None:
         if self.config.pace_commands:
             period_s = 1.0 / self._spec.rate_hz
-            self.clock.sleep_until(self._due_s - _EARLY * period_s)
+            earliest_s = self._due_s - _EARLY * period_s
+            if self.clock.now_s() < earliest_s:
+                self.clock.sleep_until(earliest_s)
             self._due_s = max(self._due_s, self.clock.now_s()) + period_s
 
     def _check_state(self, values: Array) -> None:

@@ -12,6 +12,7 @@ from hal.end_effector import EndEffectorConfig
 
 PEG_WIDTH_M = 0.020  # square, so that yaw matters
 PEG_LENGTH_M = 0.060  # below the fingers
+_MAX_SUBSTEP_S = 0.006  # beyond it contact is no longer stiff enough
 
 _WHITE, _DARK, _BLUE, _PEG = "0.92 0.92 0.90 1", "0.22 0.23 0.26 1", "0.30 0.45 0.62 1", "0.90 0.42 0.12 1"
 _Z, _NEG_Z, _Y, _NEG_Y = (0, 0, 1), (0, 0, -1), (0, 1, 0), (0, -1, 0)
@@ -25,6 +26,12 @@ class SimArmConfig:
     rate_hz: float = 10.0
     substep_s: float = 0.005
     hand: EndEffectorConfig = field(default_factory=EndEffectorConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.substep_s <= _MAX_SUBSTEP_S:
+            raise ValueError(f"substep_s = {self.substep_s}, allowed above 0 to {_MAX_SUBSTEP_S}; make it smaller")
+        if not 0 < self.rate_hz * self.substep_s <= 1:
+            raise ValueError(f"rate_hz = {self.rate_hz}, allowed above 0 to {1 / self.substep_s:.4g}; make it smaller")
 
 
 @dataclass(frozen=True, kw_only=True)

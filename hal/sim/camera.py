@@ -16,12 +16,13 @@ import numpy as np
 
 from hal.camera import Frame
 from user_rl.clock import Clock
-from user_rl.errors import ConfigError, HardwareError
+from user_rl.errors import HardwareError
 from user_rl.specs import Array, Image
 
 if TYPE_CHECKING:  # its module loads mujoco, this one must not
     from hal.sim.world import World
 
+_MAX_PIXELS = 4096
 _PACKAGES = "apt-get install libegl1 libgl1-mesa-dri (EGL) or libosmesa6 (OSMesa), or run with cameras=none"
 
 
@@ -48,6 +49,10 @@ class SimCameraConfig:
     height: int = 128
     width: int = 128
     gl: Gl = Gl.AUTO
+
+    def __post_init__(self) -> None:
+        if not (0 < self.height <= _MAX_PIXELS and 0 < self.width <= _MAX_PIXELS):
+            raise ValueError(f"{self.width} x {self.height} pixels, allowed 1 to {_MAX_PIXELS} each; change the size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,9 +175,3 @@ def _library(wanted: Gl) -> Gl:
         if ctypes.util.find_library(candidates[library]):
             return library
     raise HardwareError(f"no library for cameras (cameras.*.gl = {wanted}); {_PACKAGES}")
-
-
-def check_size(config: SimCameraConfig) -> None:
-    """Raises ConfigError for a picture that no GL framebuffer holds."""
-    if not (0 < config.width <= 4096 and 0 < config.height <= 4096):
-        raise ConfigError(f"a camera of {config.width} x {config.height} pixels, allowed 1 to 4096; change its size")

@@ -34,6 +34,14 @@ class PegInsertionConfig:
     start_spread_m: float = 0.050  # ±, in x and y
     start_turn_rad: float = 0.1745  # ±10°
 
+    def __post_init__(self) -> None:
+        if not 0 < self.clearance_m <= 0.05:
+            raise ValueError(f"clearance_m = {self.clearance_m}, allowed above 0 to 0.05; change it")
+        if not 0 < self.depth_m < _FLOOR_M:
+            raise ValueError(f"depth_m = {self.depth_m}, allowed above 0 and below the hole's {_FLOOR_M}; change it")
+        if self.max_steps < 1:
+            raise ValueError(f"max_steps = {self.max_steps}, allowed 1 or more; change it")
+
 
 class PegInsertion:
     """See hal.task.Task. Adds its block to the simulated world, so it is made before the robot is opened."""
