@@ -39,7 +39,7 @@ def ensure_fleet(
             if started and _ended(pid):  # it may have met another fleet that is about to answer
                 started, until_s = False, min(until_s, clock.now_s() + LAST_LOOKS_S)
             clock.sleep_until(clock.now_s() + POLL_S)
-        raise Unreachable(f"the fleet of {home} did not answer within {deadline_s:.0f} s: {_last_line(home)}")
+        raise Unreachable(f"the fleet of {home} does not answer: {_last_line(home)}")
     finally:
         lock.release()
 

@@ -74,9 +74,12 @@ class Store:
     def boot(self, cell: str, boot: str) -> int:
         """The sequence number of this boot, a new and higher one if it is not known yet."""
         with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO boots (cell, boot) VALUES (?, ?)", (cell, boot))
             row = db.execute("SELECT sequence FROM boots WHERE cell = ? AND boot = ?", (cell, boot)).fetchone()
-        return int(row[0])
+            if row:
+                return int(row[0])
+            sequence = db.execute("INSERT INTO boots (cell, boot) VALUES (?, ?)", (cell, boot)).lastrowid
+            assert sequence  # an insert has one
+            return sequence
 
     def save(self, *records: CellRecord) -> None:
         """Replaces the cells' records, all or none. Tokens given out later are higher than any in them."""

@@ -1,0 +1,254 @@
+"""The fleet over real gRPC and TLS: who may say what, and what becomes of what nobody may say."""
+
+import math
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import grpc
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cloud.authority import Authority
+from cloud.fleet import FleetServer
+from user_rl.clock import FakeClock
+from user_rl.errors import LeaseLost, Unauthorized, Unreachable, UserRlError, WireError
+from user_rl.fleet import Card, FleetClient, LeaseReply, Status
+from user_rl.trust import Bundle, Kind
+
+Enrol = Callable[[str, Kind], FleetClient]
+BOOT = "0123456789abcdef" * 2
+IDLE = Status(state="idle")
+CARD = Card(
+    cell="arm-1", boot=BOOT, model="panda", rate_hz=10.0, schema_digest="d" * 32, action_dim=4,
+    cameras=("wrist", "side"), on_silence="stops",
+)  # fmt: skip
+
+
+def test_a_cell_is_registered_leased_and_given_back(enrol: Enrol, clock: FakeClock) -> None:
+    arm, run = enrol("arm-1", "edge"), enrol("demo", "run")
+    before_s = time.time()
+    registered = arm.register(CARD)
+    assert registered.sequence == 1
+    assert before_s <= registered.clock_s <= time.time()
+    assert not arm.heartbeat("arm-1", BOOT, IDLE).assignment.wanted
+    run.open_run("demo", "tcp://1", "tcp://2")
+    assert run.request_lease("demo", count=1, model="panda", cells=["arm-1"]) == LeaseReply(granted={"arm-1": 1})
+    told = arm.heartbeat("arm-1", BOOT, IDLE).assignment
+    assert (told.run, told.token, told.wanted) == ("demo", 1, True)
+    assert (told.experience_address, told.weights_address) == ("tcp://1", "tcp://2")
+    assert (told.command_ttl_s, told.autonomy_s) == (5.0, 900.0)
+    assert run.renew("demo") == {"arm-1": 1}
+    run.release("demo", ["arm-1"])
+    assert run.renew("demo") == {}
+    arm.heartbeat("arm-1", BOOT, Status(state="stopped", reason="why", episode=1, version=2, rows=3, spool_bytes=4,
+                                        token=1, released=1))  # fmt: skip
+    clock.advance(1.5)
+    [seen] = run.list()
+    assert seen.card == CARD
+    assert (seen.sequence, seen.lease, seen.run, seen.token) == (1, "free", "demo", 1)
+    assert (seen.alive, seen.silent_s) == (True, 1.5)
+    assert (seen.status.state, seen.status.reason) == ("stopped", "why")
+    assert (seen.status.episode, seen.status.version, seen.status.rows, seen.status.spool_bytes) == (1, 2, 3, 4)
+
+
+def test_who_waits_learns_its_position_and_why(enrol: Enrol) -> None:
+    run = enrol("demo", "run")
+    reply = run.request_lease("demo", count=1, cells=["arm-9"])
+    reason = "0 of 1 cells held, 0 more free; arm-9 is not registered"
+    assert reply == LeaseReply(granted={}, position=1, reason=reason)
+
+
+def test_a_lease_that_is_not_renewed_ends(enrol: Enrol, clock: FakeClock) -> None:
+    arm, run = enrol("arm-1", "edge"), enrol("demo", "run")
+    arm.register(CARD)
+    arm.heartbeat("arm-1", BOOT, IDLE)
+    run.request_lease("demo", count=1)
+    clock.advance(61.0)
+    assert run.renew("demo") == {}
+    assert not arm.heartbeat("arm-1", BOOT, IDLE).assignment.wanted
+
+
+@pytest.mark.parametrize(
+    ("kind", "call", "wanted"),
+    [
+        ("edge", lambda c: c.register(replace(CARD, cell="arm-2")), "edge:arm-2"),
+        ("edge", lambda c: c.heartbeat("arm-2", BOOT, IDLE), "edge:arm-2"),
+        ("edge", lambda c: c.request_lease("arm-1", count=1), "run:arm-1"),
+        ("run", lambda c: c.register(CARD), "edge:arm-1"),
+        ("run", lambda c: c.heartbeat("arm-1", BOOT, IDLE), "edge:arm-1"),
+        ("run", lambda c: c.open_run("other", "", ""), "run:other"),
+        ("run", lambda c: c.request_lease("other", count=1), "run:other"),
+        ("run", lambda c: c.renew("other"), "run:other"),
+        ("run", lambda c: c.release("other"), "run:other"),
+        ("admin", lambda c: c.register(CARD), "edge:arm-1"),
+        ("server", lambda c: c.renew("arm-1"), None),
+    ],
+)
+def test_nobody_speaks_for_another(
+    enrol: Enrol, kind: Kind, call: Callable[[FleetClient], object], wanted: str | None
+) -> None:
+    client = enrol("arm-1", kind)
+    caller = f"{kind}:arm-1"
+    message = f"{caller} may not speak for {wanted or 'run:arm-1'}, allowed {caller}; use that name's bundle"
+    with pytest.raises(Unauthorized, match=re.escape(message)):
+        call(client)
+
+
+def test_an_admin_speaks_for_every_run(enrol: Enrol) -> None:
+    admin = enrol("me", "admin")
+    admin.open_run("demo", "tcp://1", "tcp://2")
+    admin.release("demo")
+    assert admin.renew("demo") == {}
+    assert admin.list() == []
+
+
+def test_a_revoked_name_is_refused_on_its_open_connection(enrol: Enrol, authority: Authority) -> None:
+    run = enrol("demo", "run")
+    run.list()
+    authority.revoke("demo", kind="run")
+    message = "run:demo is not enrolled with this certificate; enrol it and use its newest bundle"
+    with pytest.raises(Unauthorized, match=message):
+        run.list()
+
+
+def test_an_older_bundle_of_a_name_is_refused(enrol: Enrol) -> None:
+    old, new = enrol("arm-1", "edge"), enrol("arm-1", "edge")
+    new.register(CARD)
+    with pytest.raises(Unauthorized, match="edge:arm-1 is not enrolled with this certificate"):
+        old.register(CARD)
+
+
+def test_an_older_boot_must_stop(enrol: Enrol) -> None:
+    arm = enrol("arm-1", "edge")
+    arm.register(CARD)
+    arm.register(replace(CARD, boot="f" * 32))
+    with pytest.raises(LeaseLost, match="boot 01234567 of arm-1 is superseded by boot ffffffff"):
+        arm.heartbeat("arm-1", BOOT, IDLE)
+
+
+def test_a_cell_that_the_fleet_forgot_must_register_again(enrol: Enrol) -> None:
+    with pytest.raises(Unreachable, match="the fleet does not know the cell arm-1; register it again"):
+        enrol("arm-1", "edge").heartbeat("arm-1", BOOT, IDLE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"boot": "x"}, "the boot 'x' of arm-1, allowed 32 hex digits; make a new one"),
+        ({"boot": BOOT + "\n"}, "allowed 32 hex digits"),
+        ({"rate_hz": math.nan}, "arm-1 runs at nan Hz, allowed up to 100000; set its rate_hz"),
+        ({"rate_hz": math.inf}, "arm-1 runs at inf Hz"),
+        ({"rate_hz": 0.0}, "arm-1 runs at 0.0 Hz"),
+    ],
+)
+def test_a_card_that_makes_no_sense_is_refused(enrol: Enrol, changes: dict[str, object], message: str) -> None:
+    arm = enrol("arm-1", "edge")
+    with pytest.raises(WireError, match=re.escape(message)):
+        arm.register(replace(CARD, **changes))  # type: ignore[arg-type]
+    assert arm.list() == []
+
+
+@pytest.mark.parametrize("run", ["", "a/b", "a" * 49])
+def test_a_run_that_could_not_name_rows_is_refused(enrol: Enrol, run: str) -> None:
+    with pytest.raises(WireError, match=re.escape(f"the run {run!r}, allowed ^[A-Za-z0-9]")):
+        enrol("me", "admin").request_lease(run, count=1)
+
+
+def test_a_request_for_nothing_is_refused(enrol: Enrol) -> None:
+    with pytest.raises(WireError, match="a request for 0 cells, allowed 1 to"):
+        enrol("demo", "run").request_lease("demo", count=0)
+
+
+def test_an_oversized_call_is_refused_and_the_next_is_answered(enrol: Enrol) -> None:
+    arm = enrol("arm-1", "edge")
+    with pytest.raises(UserRlError, match="message larger than max"):
+        arm.register(replace(CARD, schema_digest="x" * 2**17))
+    assert arm.list() == []
+
+
+@pytest.mark.slow
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=300), method=st.sampled_from(["Register", "Heartbeat", "RequestLease", "ReleaseLease"]))
+def test_random_bytes_get_an_error_or_a_plain_refusal(
+    fleet: FleetServer, authority: Authority, data: bytes, method: str
+) -> None:
+    bundle = authority.mint("demo", kind="run", fleet_address=fleet.address)
+    with channel(bundle) as raw, pytest.raises(grpc.RpcError) as refused:
+        raw_call(raw, method, data)
+    allowed = {grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED}
+    assert refused.value.code() in allowed
+    with FleetClient(bundle, deadline_s=30.0) as client:
+        assert client.list() == []
+
+
+def channel(bundle: Bundle, **changes: object) -> grpc.Channel:
+    used = msgspec.structs.replace(bundle, **changes)
+    mine = [used.key_pem.encode(), used.cert_pem.encode()] if used.key_pem else [None, None]
+    credentials = grpc.ssl_channel_credentials(used.ca_pem.encode(), mine[0], mine[1])
+    options = [("grpc.ssl_target_name_override", used.server_name), ("grpc.enable_http_proxy", 0)]
+    return grpc.secure_channel(used.fleet_address, credentials, options=options)
+
+
+def raw_call(to: grpc.Channel, method: str, data: bytes) -> None:
+    call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = to.unary_unary(f"/user_rl.Fleet/{method}")
+    call(data, timeout=30.0)
+
+
+@pytest.mark.slow
+def test_a_client_without_a_certificate_is_not_heard(fleet: FleetServer, authority: Authority) -> None:
+    bundle = authority.mint("demo", kind="run", fleet_address=fleet.address)
+    with channel(bundle, key_pem="") as raw, pytest.raises(grpc.RpcError) as refused:
+        raw_call(raw, "ListResources", b"")
+    assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.slow
+def test_a_client_of_another_authority_is_not_heard_and_hears_nothing(fleet: FleetServer, authority: Authority) -> None:
+    ours = authority.mint("demo", kind="run", fleet_address=fleet.address)
+    other = Authority(authority.path.parent / "other").mint("demo", kind="run", fleet_address=fleet.address)
+    for ca in (ours.ca_pem, other.ca_pem):
+        mixed = msgspec.structs.replace(other, ca_pem=ca)
+        with FleetClient(mixed) as client, pytest.raises(Unreachable):
+            client.list()
+
+
+@pytest.mark.slow
+def test_a_server_that_cannot_prove_its_name_is_not_told_anything(fleet: FleetServer, authority: Authority) -> None:
+    bundle = authority.mint("demo", kind="run", fleet_address=fleet.address)
+    wrong = msgspec.structs.replace(bundle, server_name="another")
+    with FleetClient(wrong) as client, pytest.raises(Unreachable, match=f"no answer from the fleet at {fleet.address}"):
+        client.list()
+    moved = bundle.at(fleet.address.replace("127.0.0.1", "localhost"))
+    with FleetClient(moved, deadline_s=30.0) as client:
+        assert client.list() == []
+
+
+def test_plain_tcp_gets_no_answer(fleet: FleetServer) -> None:
+    options = [("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(fleet.address, options=options) as plain, pytest.raises(grpc.RpcError) as refused:
+        raw_call(plain, "ListResources", b"")
+    assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_idleness_counts_from_the_last_call_and_not_while_a_cell_is_held(
+    fleet: FleetServer, enrol: Enrol, authority: Authority, clock: FakeClock
+) -> None:
+    arm, run = enrol("arm-1", "edge"), enrol("demo", "run")
+    clock.advance(50.0)
+    assert fleet.service.idle_s() == 50.0
+    arm.register(CARD)
+    assert fleet.service.idle_s() == 0.0
+    arm.heartbeat("arm-1", BOOT, IDLE)
+    run.request_lease("demo", count=1)
+    clock.advance(59.0)
+    assert fleet.service.idle_s() == 0.0
+    clock.advance(1.0)
+    assert fleet.service.idle_s() == 60.0
+    authority.revoke("demo", kind="run")
+    with pytest.raises(Unauthorized):
+        run.list()
+    assert fleet.service.idle_s() == 60.0
