@@ -3,10 +3,8 @@
 They are the same program with the same wire as on a real controller; only their pace and their robot differ.
 """
 
-import ctypes
 import logging
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,7 +18,6 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
 STEADY_S = 20.0  # a daemon that lived this long starts with the short pause again
-PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -78,15 +75,9 @@ class SimulatedEdges:
         return {cell: child.process.pid for cell, child in self._children.items()}
 
     def _spawn(self, cell: str) -> "subprocess.Popen[bytes]":
-        argv = [sys.executable, "-m", "edge.main", "run", "--config", str(self._folder.edge(cell) / "config.json")]
+        config = self._folder.edge(cell) / "config.json"
+        argv = [sys.executable, "-m", "edge.main", "run", "--config", str(config), "--parent", str(os.getpid())]
         with self._folder.process_log(cell).open("ab") as out:
             return subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
-                preexec_fn=_die_with_parent,
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
             )  # fmt: skip
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:  # the parent died between fork and here
-        os.kill(os.getpid(), signal.SIGTERM)

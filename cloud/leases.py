@@ -7,12 +7,11 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from user_rl.fleet import FleetClient
-
 from cloud.config import RobotsConfig
 from cloud.run import read_json, write_json
 from user_rl.clock import Clock
 from user_rl.errors import UserRlError
+from user_rl.fleet import FleetClient
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +29,8 @@ class Leases:
         self._cells, self._clock = cells, clock
         self._next_s = clock.now_s()
         self.granted: dict[str, int] = {}
-        self.reason = ""
+        self.reason = ""  # why the fleet did not answer
+        self.waiting = ""  # why the request is queued
 
     def tick(self, *, experience: str, weights: str) -> None:
         """Renews once a second, and asks again for what is missing; a fleet that is away costs a warning only."""
@@ -55,7 +55,14 @@ class Leases:
         self.granted = {}
 
     def _renew(self) -> dict[str, int]:
-        raise NotImplementedError
+        held = self._client.renew(self._run)
+        if len(held) >= self._robots.count:
+            return held
+        reply = self._client.request_lease(
+            self._run, count=self._robots.count, model=self._robots.model, cells=self._cells
+        )  # fmt: skip
+        self.waiting = reply.reason
+        return reply.granted or held
 
     def _granted(self, tokens: dict[str, int]) -> None:
         if tokens != self.granted:

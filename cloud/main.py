@@ -83,10 +83,9 @@ def _resume(args: argparse.Namespace) -> int:
 
 
 def _fleet(args: argparse.Namespace) -> int:
-    from cloud.fleet.serve import serve
+    from cloud.fleet.__main__ import main as serve
 
-    serve(Path(args.home).expanduser(), listen=args.listen)
-    return 0
+    return serve(["--home", str(Path(args.home).expanduser()), "--listen", args.listen])
 
 
 def _enroll(args: argparse.Namespace) -> int:
@@ -94,7 +93,8 @@ def _enroll(args: argparse.Namespace) -> int:
     from user_rl.trust import save_bundle
 
     path = Path(args.out or f"{args.name}.bundle.json")
-    save_bundle(Authority(Path(args.home).expanduser() / "trust").mint(args.name, "edge", args.fleet), path)
+    authority = Authority(Path(args.home).expanduser() / "authority")
+    save_bundle(authority.mint(args.name, kind="edge", fleet_address=args.fleet), path)
     print(
         f"{path}: copy it to the robot's controller, then there: user-rl-edge run name={args.name} bundle={path.name}"
     )

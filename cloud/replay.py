@@ -49,6 +49,8 @@ class LogReader(Protocol):
 
     def tail(self, after_seq: int, max_bytes: int) -> Sequence[tuple[int, Chunk]]: ...
 
+    def close(self) -> None: ...
+
 
 class Replay:
     """Tails `reader` into memory and draws batches. One owner, no lock."""
@@ -84,6 +86,13 @@ class Replay:
                 self._take(chunk.stream, self._schema.view(chunk.data))
             self.seq = seq
         return self.online_rows - before
+
+    def catch_up(self) -> None:
+        """Takes in all that the log holds now."""
+        before = None
+        while before != self.seq:
+            before = self.seq
+            self.refresh()
 
     def can_sample(self) -> bool:
         """Whether there is any transition."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import edge.daemon
 from edge.config import EdgeConfig
-from edge.process import Exit, StopFlag, set_up_logging
+from edge.process import Exit, StopFlag, become_child, set_up_logging
 from hal.make import STORE as CELL_STORE
 from hal.make import CellConfig
 from user_rl.config import Tree, build, compose, defaults
@@ -27,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; returns an `Exit`."""
     args = _parser().parse_args(argv)
     set_up_logging("halt" if args.command == "run" else "eval")
+    if args.command == "run" and args.parent:
+        become_child(args.parent)
     try:
         tree = configuration(args.config, args.overrides)
         if args.command == "run":
@@ -81,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
         if name == "eval":
             _evaluation_arguments(command)
+        else:
+            command.add_argument("--parent", type=int, metavar="PID", help="stop when this process, its parent, ends")
     return parser
 
 

@@ -1,0 +1,69 @@
+"""The end of a run: both logs compared, fresh episodes, the baseline, the report and its picture."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cloud.config import LaunchConfig
+from cloud.evaluation import cell_tree, evaluate, train_baseline
+from cloud.report import draw_curve, read_metrics, summarise
+from cloud.run import RunFolder, write_json
+from cloud.weights import WeightStore
+from user_rl.config import Tree
+from user_rl.log import Comparison, Reader, compare
+from user_rl.log.compare import NOTHING
+from user_rl.versions import version_folder
+
+
+def finish(
+    folder: RunFolder, config: LaunchConfig, tree: Tree, status: Mapping[str, Any], *, console: Console
+) -> None:  # fmt: skip
+    """Measures, writes `report.json` and `learning_curve.png`, and prints the summary."""
+    with console.status("comparing the edges' logs with the cloud's"):
+        compared = compare_logs(folder)
+    report: dict[str, Any] = {
+        **{key: status.get(key) for key in ("phase", "episodes", "env_steps", "updates", "wall_s", "trained_s")},
+        "success_rate_last_50": status.get("success_rate"), "rows": compared.rows, "rows_lost": compared.rows_lost,
+        "rows_duplicated": compared.rows_duplicated, "rows_differing": compared.rows_differing,
+        "weight_versions": WeightStore(folder.weights).highest(), "seed": config.seed,
+        "evaluation": None, "baseline": None,
+    }  # fmt: skip
+    if config.robots.simulated and config.evaluation.episodes:
+        _evaluate(report, folder, config, tree, console=console)
+    measured = report["evaluation"] or {"success_rate": report["success_rate_last_50"]}
+    report["success_rate"] = measured["success_rate"]
+    write_json(folder.report, report)
+    draw_curve(folder.curve, read_metrics(folder.metrics), report, title=folder.name)
+    summarise(report, folder, console=console)
+
+
+def compare_logs(folder: RunFolder) -> Comparison:
+    """Every simulated edge's spool against the cloud's log, row by row; all zero where there is no edge here."""
+    total = NOTHING
+    if not (folder.log / "log.json").is_file():
+        return total
+    with Reader(folder.log) as cloud:
+        for spool in sorted((folder.root / "edges").glob("*/spool")):
+            with Reader(spool) as edge:
+                total += compare(edge, cloud, folder.name)
+    return total
+
+
+def _evaluate(report: dict[str, Any], folder: RunFolder, config: LaunchConfig, tree: Tree, *, console: Console) -> None:
+    wanted = config.evaluation
+    newest = WeightStore(folder.weights).newest()
+    if newest is not None:
+        with console.status(f"{wanted.episodes} fresh deterministic episodes"):
+            weights = version_folder(folder.weights, newest.number)
+            report["evaluation"] = evaluate(weights, cell_tree(tree), episodes=wanted.episodes, seed=wanted.seed)
+    if wanted.baseline_updates:
+        with console.status("behaviour cloning on the same demonstrations"):
+            shutil.rmtree(folder.baseline, ignore_errors=True)
+            weights_or_none: Path | None = train_baseline(folder, config)
+            if weights_or_none is not None:
+                report["baseline"] = evaluate(
+                    weights_or_none, cell_tree(tree), episodes=wanted.episodes, seed=wanted.seed
+                )  # fmt: skip

@@ -1,0 +1,70 @@
+"""What is measured after the clock has stopped: fresh deterministic episodes, and behaviour cloning beside them.
+
+The episodes run in a process of the edge's own (`user-rl-edge eval`), with the very code that drives a robot.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cloud.algorithms import make
+from cloud.algorithms.bc import BcConfig
+from cloud.config import LaunchConfig, algorithm_config
+from cloud.replay import Replay
+from cloud.run import RunFolder, read_json, write_json
+from cloud.weights import WeightStore
+from user_rl.config import Tree
+from user_rl.errors import ConfigError, UserRlError
+from user_rl.log import Reader
+from user_rl.versions import version_folder
+
+TIMEOUT_S = 3600.0
+
+
+def evaluate(weights: Path, cell: Tree, *, episodes: int, seed: int) -> dict[str, Any]:
+    """`success_rate`, `episodes`, `mean_steps`, `mean_return`, `seed` of the version in the folder `weights`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        config, result = Path(scratch, "cell.json"), Path(scratch, "result.json")
+        write_json(config, cell)
+        argv = [sys.executable, "-m", "edge.main", "eval", "--config", str(config), "--weights", str(weights)]
+        argv += ["--episodes", str(episodes), "--seed", str(seed), "--json", str(result)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        if done.returncode or not result.is_file():
+            raise UserRlError(f"the evaluation of {weights} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+        return read_json(result)
+
+
+def evaluate_run(folder: RunFolder, *, episodes: int, seed: int) -> dict[str, Any]:
+    """The same for a run's newest version and its own cell."""
+    newest = WeightStore(folder.weights).newest()
+    if newest is None:
+        raise ConfigError(f"run {folder.name}: no weights in {folder.weights}, allowed one or more; let it learn first")
+    tree = read_json(folder.config)["tree"]
+    return evaluate(version_folder(folder.weights, newest.number), cell_tree(tree), episodes=episodes, seed=seed)
+
+
+def cell_tree(tree: Tree) -> Tree:
+    """The part of a run's tree that is the cell's, as the edge reads it."""
+    return {key: tree[key] for key in ("robot", "task", "cameras", "teleop", "guard")}
+
+
+def train_baseline(folder: RunFolder, config: LaunchConfig) -> Path | None:
+    """Behaviour cloning on the run's demonstrations; the folder of its version, None without demonstrations."""
+    recipe = BcConfig(policy=algorithm_config(config.algorithm).policy)
+    with Reader(folder.log) as reader:
+        schema = next(iter(reader.streams().values()))
+        replay = Replay(reader, config.replay, schema, seed=config.seed)
+        replay.catch_up()
+        if not replay.demonstration_count:
+            return None
+        algorithm = make(recipe, schema, config.seed)
+        algorithm.fit_normaliser(replay.observations())
+        for number in range(config.evaluation.baseline_updates):
+            algorithm.update(replay.sample(number, recipe.batch_size, recipe.demonstration_share))
+    version = WeightStore(folder.baseline).publish(
+        algorithm.policy_tensors(), algorithm.policy_spec(), schema=schema.digest,
+        updates=config.evaluation.baseline_updates, incarnation="baseline",
+    )  # fmt: skip
+    return version_folder(folder.baseline, version.number)
