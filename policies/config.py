@@ -48,7 +48,7 @@ class ActorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What `actor_spec_from_settings` reads back: as plain as a manifest that was read, so that the two are equal."""
+        """What `actor_spec_from_settings` reads back: plain, equal to what a manifest gives back."""
         settings: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return settings
 
