@@ -42,7 +42,7 @@ class MemorySpool:
         return self.kept.get(stream, 0)
 
     def read(self, stream: str, first: int, max_bytes: int) -> list[Chunk]:
-        chunks, last = [], self.synced(stream)
+        chunks, last = list[Chunk](), self.synced(stream)
         while first <= last and (max_bytes >= 16 or not chunks):
             count = max(1, min(2 - first % 2, last + 1 - first, max_bytes // 16))
             data = b"".join(self.rows[stream][first : first + count])

@@ -1,0 +1,203 @@
+"""A small cloud for a real daemon: authority, fleet, gateway and weights, all real, in threads of the test."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloud.authority import Authority
+from cloud.fleet import FleetConfig, FleetServer, ServeConfig
+from cloud.gateway import Gateway, GatewayConfig
+from cloud.weights import WeightStore
+from hal.make import CellConfig, make_cell
+from policies.config import ActorSpec
+from user_rl.clock import SystemClock
+from user_rl.fleet import FleetClient, Resource
+from user_rl.log import Log, LogConfig, Reader, compare
+from user_rl.rows import Schema, make_schema
+from user_rl.trust import save_bundle
+from user_rl.versions import PolicySpec
+
+ROOT = Path(__file__).parents[2]
+FAKE: dict[str, Any] = {
+    "robot": {"name": "fake", "rate_hz": 100.0},
+    "task": {"name": "fake", "max_steps": 20},
+    "link": {"heartbeat_s": 0.2, "weights_every_s": 0.1},
+    "realtime": False,
+    "drain_s": 20.0,
+    "pulse_s": 10.0,
+}
+
+
+class Plant:
+    """The cloud of the run `run`, which leases the cell `arm`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._clock = SystemClock()
+        self.tokens: dict[str, int] = {}
+        self.authority = Authority(path / "cloud/authority")
+        leases = FleetConfig(lease_ttl_s=600.0)
+        self.server = FleetServer(ServeConfig(home=path / "cloud", leases=leases), clock=self._clock)
+        self.log = Log(path / "cloud/log", LogConfig())
+        self.store = WeightStore(path / "cloud/weights")
+        address = self.server.address
+        self.fleet = FleetClient(self.authority.mint("run", kind="run", fleet_address=address))
+        save_bundle(self.authority.mint("arm", kind="edge", fleet_address=address), path / "arm.bundle")
+        self.open_gateway()
+
+    def open_gateway(self, demonstrations: int = 0) -> None:
+        """A gateway that listens somewhere, and says so."""
+        self.gateway = Gateway(
+            "run", self.log, self.path / "cloud/weights", GatewayConfig(), keys=self.authority.server_bundle.curve,
+            allowed=self.authority.allowed, tokens=self.tokens.get, demonstrations=demonstrations, clock=self._clock,
+        )  # fmt: skip
+        self._thread = threading.Thread(target=self.gateway.run)
+        self._thread.start()
+        self.fleet.open_run("run", self.gateway.experience_address, self.gateway.weights_address)
+
+    def close_gateway(self) -> None:
+        """Safe to call twice."""
+        self.gateway.stop()
+        self._thread.join()
+
+    def differences(self) -> tuple[int, int, int]:
+        """Rows lost, duplicated and differing between the edge's log and the cloud's, which is closed for good."""
+        self.close_gateway()
+        self.log.close()
+        with Reader(self.path / "edge/spool") as edge, Reader(self.path / "cloud/log") as cloud:
+            found = compare(edge, cloud, "run")
+        assert found.rows > 0
+        return found.rows_lost, found.rows_duplicated, found.rows_differing
+
+    def lease(self) -> None:
+        """Leases the cell, as soon as it is there."""
+
+        def granted() -> bool:
+            self.tokens.update(self.fleet.request_lease("run", count=1, cells=["arm"]).granted)
+            return "arm" in self.tokens
+
+        wait_for(granted)
+
+    def cell(self) -> Resource:
+        """What the fleet knows of the cell."""
+        return next(r for r in self.fleet.list() if r.card.cell == "arm")
+
+    def publish(self, schema: Schema) -> None:
+        """One more version: a policy that commands something at random."""
+        spec = ActorSpec(state=2, hidden=(4,), log_std_min=-5.0, log_std_max=2.0, pixel_features=1)
+        policy = PolicySpec(kind="mlp", action=schema.action, settings=spec.settings)
+        shapes = {"layers.0.weight": (4, 2), "layers.0.bias": (4,), "head.weight": (4, 4), "head.bias": (4,)}
+        tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        tensors |= {"normaliser.mean": np.zeros(2, np.float32), "normaliser.scale": np.ones(2, np.float32)}
+        tensors["head.bias"][:2] = 0.5
+        self.store.publish(tensors, policy, schema=schema.digest, updates=0, incarnation="test")
+
+    def rows(self) -> int:
+        """Rows that the cloud has, durably."""
+        return sum(self.log.synced(s) + 1 for s in self.log.streams())
+
+    def close(self) -> None:
+        self.close_gateway()
+        self.fleet.close()
+        self.server.close()
+        self.log.close()
+
+
+@contextmanager
+def plant(path: Path, **config: Any) -> Iterator[tuple[Plant, "Daemon"]]:  # noqa: ANN401
+    """A plant with one version published, and the daemon of its cell, started."""
+    made = Plant(path)
+    daemon = Daemon(path, {**FAKE, **config})
+    made.publish(schema_of(daemon.tree))
+    try:
+        daemon.start()
+        yield made, daemon
+    finally:
+        daemon.kill()
+        made.close()
+
+
+class Daemon:
+    """A real `user-rl-edge run`, and what can be done to it."""
+
+    def __init__(self, path: Path, changes: dict[str, Any]) -> None:
+        self.home, self._log = path / "edge", path / "edge.log"
+        self.tree = {"name": "arm", "bundle": str(path / "arm.bundle"), "home": str(self.home), **changes}
+        self._config = path / "edge.json"
+        self._config.write_text(json.dumps(self.tree))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        argv = [sys.executable, "-m", "edge.main", "run", "--config", str(self._config)]
+        with self._log.open("ab") as out:
+            self.process = subprocess.Popen(argv, stdout=out, stderr=out, cwd=ROOT)
+
+    @property
+    def said(self) -> str:
+        """Everything that it has logged."""
+        return self._log.read_text()
+
+    def child(self, name: str) -> int:
+        """The process id of `control` or `link`, as soon as there is one."""
+        found: list[int] = []
+
+        def look() -> bool:
+            assert self.process is not None
+            try:
+                pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+                found[:] = [int(p) for p in pids if f"edge.{name}".encode() in Path(f"/proc/{p}/cmdline").read_bytes()]
+            except OSError:
+                return False
+            return bool(found)
+
+        wait_for(look)
+        return found[0]
+
+    def signal(self, name: str, number: signal.Signals) -> int:
+        """Sends a signal to a child; returns its process id."""
+        pid = self.child(name)
+        os.kill(pid, number)
+        return pid
+
+    def ended(self, within_s: float = 60.0) -> int:
+        """Its exit code, once it has ended."""
+        assert self.process is not None
+        return self.process.wait(within_s)
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        return self.ended()
+
+    def kill(self) -> None:
+        """Ends it with its children, whatever state they are in."""
+        if self.process is not None and self.process.poll() is None:
+            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+            for pid in [self.process.pid, *map(int, children)]:
+                os.kill(pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def schema_of(tree: Mapping[str, Any]) -> Schema:
+    """The rows of the cell in an edge's configuration."""
+    parts = CellConfig(robot=tree["robot"], task=tree["task"], teleop=tree.get("teleop"))
+    cell = make_cell(parts, name="arm", clock=SystemClock(), seed=0)
+    return make_schema(cell.observation, cell.action)
+
+
+def wait_for(condition: Callable[[], bool], within_s: float = 60.0) -> None:
+    """Returns when `condition()` is true; fails after `within_s`."""
+    deadline_s = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not happen"
+        time.sleep(0.02)

@@ -1,0 +1,217 @@
+"""The real daemon and its children against a real fleet and gateway, and what happens when something is killed."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hal.testing import Motion
+from tests.edge.plant import FAKE, Daemon, plant, wait_for
+from user_rl.rows import Kind, Klass
+
+pytestmark = pytest.mark.slow
+
+
+def coasting(path: Path) -> dict[str, Any]:
+    return {
+        "robot": {"name": "coasting", "path": str(path / "motion"), "rate_hz": 50.0},
+        "task": {"name": "fake", "max_steps": 100_000, "spread_m": 2.0, "near_m": 1e-6},
+        "pulse_s": 5.0,
+    }
+
+
+def moves(path: Path) -> bool:
+    return (path / "motion").exists() and Motion.load(path / "motion").moves
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_rows_reach_the_cloud_weights_reach_the_robot_and_a_stop_leaves_nothing_behind(tmp_path: Path) -> None:
+    with plant(tmp_path) as (cloud, daemon):
+        cloud.lease()
+        wait_for(lambda: cloud.rows() > 100)
+        cloud.publish(next(iter(cloud.log.streams().values())))
+        wait_for(lambda: cloud.cell().status.version == 2)
+        assert daemon.stop() == 0
+        episodes = cloud.log.episodes()
+        assert all(e.closed for e in episodes)
+        assert {e.version for e in episodes} == {1, 2}
+        assert cloud.differences() == (0, 0, 0)
+        assert "Traceback" not in daemon.said
+
+
+def test_the_operator_demonstrates_as_often_as_the_cloud_wants(tmp_path: Path) -> None:
+    task = {"name": "fake", "max_steps": 50}
+    with plant(tmp_path, teleop={"name": "fake"}, task=task) as (cloud, daemon):
+        cloud.close_gateway()
+        cloud.open_gateway(demonstrations=3)
+        cloud.lease()
+        wait_for(lambda: len(cloud.log.episodes()) >= 5)
+        assert daemon.stop() == 0
+        shown = [e for e in cloud.log.episodes() if e.klass is Klass.DEMONSTRATION]
+        assert len(shown) == 3
+        assert all(e.success and e.interventions == e.length for e in shown)
+
+
+def test_killed_children_come_back_and_no_row_is_lost_or_doubled(tmp_path: Path) -> None:
+    with plant(tmp_path, restart_control=True) as (cloud, daemon):
+        cloud.lease()
+        for name in ("link", "control", "link", "control"):
+            before = cloud.rows()
+            wait_for(lambda before=before: cloud.rows() > before + 50)  # type: ignore[misc]
+            daemon.signal(name, signal.SIGKILL)
+        before = cloud.rows()
+        wait_for(lambda: cloud.rows() > before + 50)
+        assert daemon.stop() == 0
+        (stream,) = cloud.log.streams()
+        chunks = cloud.log.read(stream, 0, 2**30)
+        rows = [row for c in chunks for row in cloud.log.streams()[stream].view(c.data)]
+        assert [int(r["step"]) for r in rows] == list(range(len(rows)))
+        starts = [r for r in rows if r["frame_index"] == 0]
+        assert [int(r["episode"]) for r in starts] == list(range(len(starts)))
+        cut = [e for e in cloud.log.episodes() if not e.closed]
+        assert len(cut) <= 2
+        assert cloud.differences() == (0, 0, 0)
+
+
+def test_a_gateway_that_goes_away_and_comes_back_elsewhere_gets_what_it_missed(tmp_path: Path) -> None:
+    with plant(tmp_path) as (cloud, daemon):
+        cloud.lease()
+        wait_for(lambda: cloud.rows() > 50)
+        cloud.close_gateway()
+        held = cloud.rows()
+        wait_for(lambda: cloud.cell().status.rows > held + 100)
+        cloud.open_gateway()
+        wait_for(lambda: cloud.rows() > held + 100)
+        assert daemon.stop() == 0
+        assert cloud.differences() == (0, 0, 0)
+
+
+def test_the_spool_of_a_killed_daemon_is_uploaded_by_the_next_one(tmp_path: Path) -> None:
+    with plant(tmp_path) as (cloud, daemon):
+        cloud.lease()
+        wait_for(lambda: cloud.rows() > 50)
+        cloud.close_gateway()
+        held = cloud.rows()
+        wait_for(lambda: cloud.cell().status.rows > held + 50)
+        children = [daemon.child("control"), daemon.child("link")]
+        assert daemon.process is not None
+        daemon.process.kill()
+        daemon.process.wait()
+        wait_for(lambda: all(gone(pid) for pid in children))
+        cloud.open_gateway()
+        daemon.start()
+        wait_for(lambda: len(cloud.log.streams()) == 2)
+        wait_for(lambda: cloud.rows() > held + 100)
+        assert daemon.stop() == 0
+        assert cloud.differences() == (0, 0, 0)
+
+
+def test_a_lease_that_is_taken_back_halts_the_cell_and_is_confirmed(tmp_path: Path) -> None:
+    with plant(tmp_path) as (cloud, daemon):
+        cloud.lease()
+        wait_for(lambda: cloud.rows() > 20)
+        cloud.fleet.release("run")
+        wait_for(lambda: cloud.cell().lease == "free")
+        wait_for(lambda: cloud.cell().status.state == "waiting for a lease")
+        assert daemon.stop() == 0
+        (stream,) = cloud.log.streams()
+        (chunk,) = cloud.log.read(stream, cloud.log.synced(stream), 1)
+        assert cloud.log.streams()[stream].view(chunk.data)["kind"][0] == Kind.LAST
+
+
+def test_a_killed_control_is_halted_out_of_band_and_the_daemon_ends(tmp_path: Path) -> None:
+    with plant(tmp_path, **coasting(tmp_path)) as (cloud, daemon):
+        cloud.lease()
+        wait_for(lambda: moves(tmp_path))
+        daemon.signal("control", signal.SIGKILL)
+        wait_for(lambda: not moves(tmp_path), within_s=10.0)
+        assert daemon.ended() == 1
+        assert not moves(tmp_path)
+        assert "control is gone: halting the robot with" in daemon.said
+
+
+def test_a_wedged_control_is_killed_and_halted_out_of_band(tmp_path: Path) -> None:
+    with plant(tmp_path, **{**coasting(tmp_path), "pulse_s": 1.0}) as (cloud, daemon):
+        cloud.lease()
+        wait_for(lambda: moves(tmp_path))
+        pid = daemon.signal("control", signal.SIGSTOP)
+        wait_for(lambda: not moves(tmp_path), within_s=10.0)
+        wait_for(lambda: gone(pid))
+        assert daemon.ended() == 1
+        assert "it is killed and the robot halted" in daemon.said
+
+
+def test_the_children_of_a_killed_daemon_stop_the_robot_and_end(tmp_path: Path) -> None:
+    with plant(tmp_path, **coasting(tmp_path)) as (cloud, daemon):
+        cloud.lease()
+        wait_for(lambda: moves(tmp_path))
+        children = [daemon.child("control"), daemon.child("link")]
+        assert daemon.process is not None
+        daemon.process.kill()
+        wait_for(lambda: not moves(tmp_path), within_s=10.0)
+        wait_for(lambda: all(gone(pid) for pid in children))
+        assert not moves(tmp_path)
+
+
+def test_a_latched_fault_is_reported_and_never_started_again(tmp_path: Path) -> None:
+    guard = {"state_limits": {"point.x": [-0.001, 0.001]}}
+    with plant(tmp_path, restart_control=True, guard=guard) as (cloud, daemon):
+        cloud.lease()
+        assert daemon.ended() == 3
+        status = cloud.cell().status
+        assert status.state == "fault"
+        assert "look at the robot, bring it back inside, start again" in status.reason
+        assert daemon.said.count("is open: fake at 100 Hz") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"robot": {"name": "nobot"}}, "robot.name = nobot, allowed "),
+        ({"bundle": "/nowhere"}, "/nowhere: No such file or directory; give the path of a file"),
+        ({"name": "leg"}, "is for arm, allowed name = leg; give its own"),
+        ({"drain": 3}, "drain: no such key, did you mean drain_s?"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_one_line_and_exit_code_2(
+    tmp_path: Path, changes: dict[str, Any], line: str
+) -> None:
+    with plant(tmp_path) as (_, first):
+        first.stop()
+        daemon = Daemon(tmp_path, {**FAKE, **changes})
+        daemon.start()
+        assert daemon.ended() == 2
+    assert line in daemon.said
+    assert "Traceback" not in daemon.said
+
+
+def test_a_robot_that_nothing_stops_is_refused_unless_that_is_allowed(tmp_path: Path) -> None:
+    robot = {"name": "coasting", "path": str(tmp_path / "motion"), "declared": "none"}
+    with plant(tmp_path, **{**coasting(tmp_path), "robot": robot}) as (cloud, daemon):
+        assert daemon.ended() == 2
+        assert "coasting goes on moving when commands stop (on_silence = none), allowed stops or" in daemon.said
+        allowed = Daemon(tmp_path, {**FAKE, **coasting(tmp_path), "robot": robot, "allow_no_silence_stop": True})
+        allowed.start()
+        cloud.lease()
+        wait_for(lambda: moves(tmp_path))
+        assert allowed.stop() == 0
+        assert not moves(tmp_path)
+
+
+def test_a_second_daemon_for_the_same_home_is_told_who_has_it(tmp_path: Path) -> None:
+    with plant(tmp_path) as (_, first):
+        first.child("link")
+        second = Daemon(tmp_path, {**FAKE, "stop_s": 0.2, "drain_s": 0.2})
+        second.start()
+        assert second.ended() == 1
+        assert first.process is not None
+        assert f"is held by process {first.process.pid}, allowed one" in second.said
+        assert os.path.exists(f"/proc/{first.process.pid}")
