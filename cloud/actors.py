@@ -70,7 +70,8 @@ class LearnerActor:
         folder = RunFolder(Path(root))
         self._learner = Learner(
             folder.root, config.learner, algorithm_config(config.algorithm), config.replay, seed=config.seed,
-            demonstrations=config.demonstrations.count, permit=ray.get_actor(GATEWAY).set_permit.remote, clock=SystemClock(),
+            demonstrations=config.demonstrations.count, clock=SystemClock(),
+            permit=ray.get_actor(GATEWAY).set_permit.remote,
         )  # fmt: skip
 
     def run(self) -> None:

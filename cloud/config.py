@@ -13,6 +13,7 @@ from cloud.algorithms import ALGORITHMS
 from cloud.gateway import GatewayConfig
 from cloud.learner import LearnerConfig
 from cloud.replay import ReplayConfig
+from cloud.tracker import check_tracker
 from hal.cell import Cell
 from hal.guard import GuardConfig
 from user_rl.clock import FreeRunningClock
@@ -114,7 +115,9 @@ def build_launch(tree: Tree) -> LaunchConfig:
     """The typed form of `tree`, every part of it checked, the cell by building it once; raises ConfigError."""
     config = build(LaunchConfig, tree)
     algorithm_config(config.algorithm)
-    trial_cell(config)
+    check_tracker(config.tracker)
+    if config.robots.simulated:
+        trial_cell(config)
     return config
 
 

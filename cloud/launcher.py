@@ -20,6 +20,7 @@ from rich.console import Console
 from cloud.actors import Cloud
 from cloud.authority import Authority
 from cloud.config import STORE, LaunchConfig, build_launch, compose_launch
+from cloud.demonstrations import copy_demonstrations
 from cloud.edges import SimulatedEdges
 from cloud.ending import finish
 from cloud.fleet.ensure import ensure_fleet
@@ -86,6 +87,9 @@ def drive(folder: RunFolder, config: LaunchConfig, tree: Tree) -> int:
         on_exit.enter_context(_terminated_like_interrupted())
         progress = Progress(folder.name, clock=clock)
         on_exit.callback(progress.close)
+        if config.demonstrations.path is not None:
+            copied = copy_demonstrations(Path(config.demonstrations.path).expanduser(), folder.log)
+            progress.say(f"{copied} demonstrations from {config.demonstrations.path}")
         progress.say(f"[bold]{folder.name}[/]  in {folder.root}")
         driver = Driver(folder, config, tree, clock=clock, on_exit=on_exit)
         try:

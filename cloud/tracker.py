@@ -79,10 +79,15 @@ TRACKERS: dict[str, Callable[[Path, str, Tree], Tracker]] = {
 }
 
 
-def make_tracker(kind: str, folder: Path, *, name: str, config: Tree) -> Tracker:
-    """The tracker called `kind`; raises ConfigError naming the choices."""
+def check_tracker(kind: str) -> None:
+    """Raises ConfigError naming the choices."""
     if kind not in TRACKERS:
         raise ConfigError(f"tracker = {kind!r}, allowed {', '.join(TRACKERS)}; choose one of these")
+
+
+def make_tracker(kind: str, folder: Path, *, name: str, config: Tree) -> Tracker:
+    """The tracker called `kind`; raises ConfigError naming the choices."""
+    check_tracker(kind)
     return TRACKERS[kind](folder, name, config)
 
 

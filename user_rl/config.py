@@ -37,7 +37,7 @@ def build(cls: type[T], tree: Mapping[str, Any], path: str = "") -> T:
     try:
         return cls(**{key: _value(hints[key], value, f"{path}{key}") for key, value in tree.items()})
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path or 'configuration'}: {error}") from error
+        raise ConfigError(f"{path}{error}") from error  # the dataclass's own message begins with the key
 
 
 def compose(root: str, overrides: Sequence[str], *, store: Mapping[str, Mapping[str, Tree]], package: str) -> Tree:

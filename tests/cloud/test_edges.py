@@ -66,7 +66,7 @@ def test_stopping_ends_every_child(tmp_path: Path) -> None:
 
 def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        "import subprocess, sys, time; from cloud.edges import _die_with_parent\n"
+        "import subprocess, sys, time; from edge.process import become_child\n"
         "argv = [sys.executable, '-c', 'import time; time.sleep(300)']\n"
         "child = subprocess.Popen(argv, preexec_fn=_die_with_parent)\n"
         "print(child.pid, flush=True); time.sleep(300)"

@@ -96,7 +96,7 @@ def test_a_wrong_type_names_the_value_and_what_was_allowed() -> None:
 
 
 def test_a_dataclass_own_limits_are_told_with_their_path() -> None:
-    refuses("loop.: rate_hz = 0.0, allowed above 0; set the robot's control rate", "name=x", "loop.rate_hz=0")
+    refuses("loop.rate_hz = 0.0, allowed above 0; set the robot's control rate", "name=x", "loop.rate_hz=0")
 
 
 def test_what_has_no_default_must_be_given() -> None:
