@@ -93,14 +93,8 @@ class Plant:
         return next(r for r in self.fleet.list() if r.card.cell == "arm")
 
     def publish(self, schema: Schema) -> None:
-        """One more version: a policy that commands something at random."""
-        spec = ActorSpec(state=2, hidden=(4,), log_std_min=-5.0, log_std_max=2.0, pixel_features=1)
-        policy = PolicySpec(kind="mlp", action=schema.action, settings=spec.settings)
-        shapes = {"layers.0.weight": (4, 2), "layers.0.bias": (4,), "head.weight": (4, 4), "head.bias": (4,)}
-        tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-        tensors |= {"normaliser.mean": np.zeros(2, np.float32), "normaliser.scale": np.ones(2, np.float32)}
-        tensors["head.bias"][:2] = 0.5
-        self.store.publish(tensors, policy, schema=schema.digest, updates=0, incarnation="test")
+        """One more version."""
+        publish_to(self.store, schema)
 
     def rows(self) -> int:
         """Rows that the cloud has, durably."""
@@ -186,6 +180,17 @@ class Daemon:
             for pid in [self.process.pid, *map(int, children)]:
                 os.kill(pid, signal.SIGKILL)
             self.process.wait()
+
+
+def publish_to(store: WeightStore, schema: Schema) -> None:
+    """A version whose policy always commands the same, more or less."""
+    spec = ActorSpec(state=2, hidden=(4,), log_std_min=-5.0, log_std_max=2.0, pixel_features=1)
+    policy = PolicySpec(kind="mlp", action=schema.action, settings=spec.settings)
+    shapes = {"layers.0.weight": (4, 2), "layers.0.bias": (4,), "head.weight": (4, 4), "head.bias": (4,)}
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    tensors |= {"normaliser.mean": np.zeros(2, np.float32), "normaliser.scale": np.ones(2, np.float32)}
+    tensors["head.bias"][:2] = 0.5
+    store.publish(tensors, policy, schema=schema.digest, updates=0, incarnation="test")
 
 
 def schema_of(tree: Mapping[str, Any]) -> Schema:

@@ -216,6 +216,7 @@ def test_only_the_newest_versions_are_kept(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["00000004", "00000005"]
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.binary(min_size=1, max_size=64), st.lists(st.integers(1, 6), max_size=6))
 def test_any_file_arrives_whole_whenever_the_process_dies(

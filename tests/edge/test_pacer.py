@@ -48,6 +48,7 @@ def test_a_restart_makes_the_present_the_start() -> None:
     assert pacer.late == 0
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0.0, 0.5), max_size=50))
 def test_two_steps_are_never_closer_than_half_a_period(works_s: list[float]) -> None:
     clock = FakeClock()

@@ -118,6 +118,7 @@ def test_the_capacity_follows_the_bytes_but_is_never_under_256() -> None:
     assert capacity_of(2**20, 300_000) == 256
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 7), st.lists(st.tuples(st.sampled_from("pcr"), st.integers(1, 5)), max_size=60))
 def test_any_interleaving_hands_out_each_row_once_and_in_order(capacity: int, moves: list[tuple[str, int]]) -> None:

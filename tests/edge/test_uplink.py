@@ -343,6 +343,7 @@ EVENTS = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(EVENTS, max_size=80))
 def test_whatever_happens_every_row_arrives_once_and_in_order(events: list[str]) -> None:
