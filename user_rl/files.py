@@ -53,8 +53,12 @@ class FileLock:
                     f"{path.parent} is held by process {holder}, allowed one; stop it or wait for its end"
                 )
             clock.sleep_until(clock.now_s() + POLL_S)
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            own = f"{os.getpid()}\n".encode()
+            os.ftruncate(self._fd, os.pwrite(self._fd, own, 0))  # in this order a full disk has room for it
+        except OSError:
+            self.release()
+            raise
 
     @property
     def fd(self) -> int:

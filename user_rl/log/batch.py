@@ -1,6 +1,6 @@
 """Batch: what one transaction of a group commit takes from the streams' queues, and how it is written."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -105,9 +105,12 @@ class Batch:
         return count
 
 
-def write(segment: Segment, epoch: int, batch: Batch, seq: int) -> int:
-    """Commits the batch, durably; chunks get numbers from `seq` on. Returns the next number; raises StorageFull."""
-    with translated(segment.path, batch.need_bytes()), segment.write(epoch) as txn:
+def write(segment: Segment, check: Callable[[], None], batch: Batch, seq: int) -> int:
+    """Commits the batch, durably; chunks get numbers from `seq` on. Returns the next number.
+
+    Raises StorageFull, SegmentFull, and what `check` raises.
+    """
+    with translated(segment.path, batch.need_bytes()), segment.write(check) as txn:
         for part in batch.parts:
             _write_entry(segment, txn, part.stream)
             seq = _write_part(segment, txn, part, seq)

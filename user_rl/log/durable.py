@@ -20,6 +20,10 @@ from user_rl.files import sync_folder
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+class SegmentFull(StorageFull):
+    """A segment's map has no room, whatever the disk has: go on in another."""
+
+
 def drop_folder(path: Path) -> None:
     """Deletes a folder so that a crash leaves it whole or hidden (`.old-`), never half."""
     hidden = path.with_name(f".old-{path.name}")
@@ -42,9 +46,7 @@ def translated(path: Path, need_bytes: int) -> Iterator[None]:
     try:
         yield
     except lmdb.MapFullError as error:
-        raise StorageFull(
-            f"{path}: its map has no room for {need_bytes} bytes; commit again, it goes on in a new segment"
-        ) from error
+        raise SegmentFull(f"{path}: its map has no room for {need_bytes} bytes; make segment_bytes larger") from error
     except lmdb.Error as error:
         if "already open" in str(error):
             raise StorageBusy(

@@ -1,9 +1,12 @@
 """One writer per log: a flock that dies with its process, and an epoch that outvotes a writer that lost its lock.
 
-`log.json` names the log (32 hex digits, made once), its format and the epoch, which each new writer raises. `lock`
-holds the flock and says who has it. A child made by plain fork would inherit the flock: open the log after forking.
+`log.json` names the log (32 hex digits, made once), its format and the epoch, which each new writer raises, in place,
+so that a log on a full disk can be opened and trimmed. The file is smaller than a disk sector, which is written whole
+or not at all. `lock` holds the flock and says who has it. A child made by plain fork would inherit the flock: open the
+log after forking.
 """
 
+import os
 import secrets
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from user_rl.files import FileLock, sync_folder, write_atomically
 from user_rl.log.durable import translated
 
 FORMAT = 1
+IDENTITY_BYTES = 256
 
 
 class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +59,10 @@ class WriterLock:
         """Raises StorageBusy if another writer has come since."""
         epoch = read_identity(self.path).epoch
         if epoch != self.identity.epoch:
-            raise fenced(self.path, self.identity.epoch, epoch)
+            raise StorageBusy(
+                f"{self.path}: its writer has epoch {epoch} now, ours is {self.identity.epoch}; "
+                "close this one, it may not write"
+            )
 
     def close(self) -> None:
         """Gives the right back."""
@@ -69,11 +76,14 @@ class WriterLock:
             raise StorageCorrupt(f"{self.path}: has segments but no log.json; restore it from a backup")
         else:
             identity = Identity(FORMAT, secrets.token_hex(16), 1)
-        write_atomically(self.path / "log.json", msgspec.json.encode(identity))
-        sync_folder(self.path.parent)
+        self._write(self.path / "log.json", msgspec.json.encode(identity).ljust(IDENTITY_BYTES))
         return identity
 
-
-def fenced(path: Path, own: int, found: int) -> StorageBusy:
-    """The error of a writer that another one has replaced."""
-    return StorageBusy(f"{path}: its writer has epoch {found} now, ours is {own}; close this one, it may not write")
+    def _write(self, file: Path, data: bytes) -> None:
+        if not file.exists():
+            write_atomically(file, data)
+            sync_folder(self.path.parent)
+            return
+        with file.open("r+b", buffering=0) as existing:
+            existing.write(data)
+            os.fsync(existing.fileno())

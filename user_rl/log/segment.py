@@ -7,7 +7,7 @@ sees its folder sees a complete environment. `footer.json` seals it: counts, siz
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,7 +20,7 @@ from user_rl.errors import StorageCorrupt, StorageError
 from user_rl.files import sync_folder, write_atomically
 from user_rl.log.chunk import NUMBER_KEY, SEQ_KEY, Span, StreamEntry, entry_from_value, span_from_value
 from user_rl.log.durable import translated
-from user_rl.log.lock import FORMAT, fenced
+from user_rl.log.lock import FORMAT
 from user_rl.rows import Klass
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Segment:
         self.footer = _read_footer(path)
         self._writable = writable and self.footer is None
         self._env: lmdb.Environment | None = None
+        self._readers, self._closing = 0, False
         self._tables: dict[str, lmdb._Database] = {}
 
     @property
@@ -71,28 +72,33 @@ class Segment:
 
     @contextmanager
     def begin(self) -> "Iterator[Txn]":
-        """A read transaction on the newest commit."""
-        with translated(self.path, 0), self._environment().begin(buffers=True) as txn:
-            yield txn
+        """A read transaction on the newest commit; `close` waits for its end."""
+        self._readers += 1
+        try:
+            with translated(self.path, 0), self._environment().begin(buffers=True) as txn:
+                yield txn
+        finally:
+            self._readers -= 1
+            if self._closing:
+                self.close()
 
     @contextmanager
-    def write(self, epoch: int) -> "Iterator[Txn]":
-        """A write transaction, committed and synced at the end; raises StorageBusy for another writer's epoch."""
+    def write(self, check: Callable[[], None]) -> "Iterator[Txn]":
+        """A write transaction, committed and synced at the end. `check` raises if another writer has come; it is asked
+        under LMDB's own lock."""
         with self._environment().begin(write=True, buffers=True) as txn:
-            found = _number(txn, self.table("meta"), b"epoch")
-            if found != epoch:
-                raise fenced(self.path, epoch, found)
+            check()
             yield txn
 
     def free_dead_readers(self) -> None:
         """Gives back what readers held that were killed in a transaction; else the file could only grow."""
         self._environment().reader_check()
 
-    def take_over(self, epoch: int) -> None:
-        """Writes a new writer's epoch, which fences the former one."""
+    def take_over(self) -> None:
+        """Waits for a former writer's transaction; its next one finds the new epoch and fails."""
         self.free_dead_readers()
-        with translated(self.path, PAGE), self._environment().begin(write=True) as txn:
-            txn.put(b"epoch", b"%d" % epoch, db=self.table("meta"))
+        with translated(self.path, 0):
+            self._environment().begin(write=True).abort()
 
     def table(self, name: str) -> lmdb._Database:
         self._environment()
@@ -139,9 +145,9 @@ class Segment:
         """Whether no chunk was ever written here."""
         return self.last_seq() < self.first_seq
 
-    def remember(self, epoch: int, seq: int, streams: dict[str, StreamEntry]) -> None:
+    def remember(self, check: Callable[[], None], seq: int, streams: dict[str, StreamEntry]) -> None:
         """Writes down the cursors and the last sequence number, because the segment that had them goes."""
-        with translated(self.path, 16 * PAGE), self.write(epoch) as txn:
+        with translated(self.path, 16 * PAGE), self.write(check) as txn:
             for name, entry in streams.items():
                 txn.put(name.encode(), entry.packed(), db=self.table("streams"))
             txn.put(b"seq", b"%d" % seq, db=self.table("meta"))
@@ -167,8 +173,9 @@ class Segment:
         self._writable = False
 
     def close(self) -> None:
-        """Closes the environment, if it is open."""
-        if self._env is not None:
+        """Closes the environment, if it is open, once nobody reads in it."""
+        self._closing = self._readers > 0
+        if self._env is not None and not self._closing:
             self._env.close()
             self._env = None
 
@@ -182,13 +189,13 @@ class Segment:
         return self._env
 
 
-def create_segment(path: Path, map_bytes: int, epoch: int, seq: int, streams: dict[str, StreamEntry]) -> Segment:
+def create_segment(path: Path, map_bytes: int, seq: int, streams: dict[str, StreamEntry]) -> Segment:
     """Makes a complete, empty segment that knows `streams`; it becomes visible under its name at the end."""
     part = path.with_name(f".new-{path.name}")
     shutil.rmtree(part, ignore_errors=True)
     try:
         with translated(path.parent, 64 * 1024), _created(part, map_bytes) as env:
-            _fill(env, epoch, seq, streams)
+            _fill(env, seq, streams)
         with translated(path.parent, 4096):
             sync_folder(part)
             part.rename(path)
@@ -208,10 +215,10 @@ def _created(path: Path, map_bytes: int) -> Iterator[lmdb.Environment]:
         env.close()
 
 
-def _fill(env: lmdb.Environment, epoch: int, seq: int, streams: dict[str, StreamEntry]) -> None:
+def _fill(env: lmdb.Environment, seq: int, streams: dict[str, StreamEntry]) -> None:
     with env.begin(write=True) as txn:
         tables = {name: env.open_db(name.encode(), txn=txn) for name in TABLES}
-        for key, number in ((b"format", FORMAT), (b"epoch", epoch), (b"seq", seq), (b"known", 0)):
+        for key, number in ((b"format", FORMAT), (b"seq", seq), (b"known", 0)):
             txn.put(key, b"%d" % number, db=tables["meta"])
         for name, entry in streams.items():
             txn.put(name.encode(), entry.packed(), db=tables["streams"])

@@ -63,10 +63,14 @@ class Shelf:
         left = self.hard_left(segment) if episodes_open else self.soft_left(segment)
         if left > 0 or segment.is_empty():
             return segment
+        self.retire(segment)
+        return self._new(klass)
+
+    def retire(self, segment: Segment) -> None:
+        """Seals an active segment at once."""
         self._lock.check()
         segment.seal()
-        del self._active[klass]
-        return self._new(klass)
+        del self._active[segment.klass]
 
     def cut_episodes(self, klass: Klass) -> Iterator[str]:
         """The streams whose last row in the active segment is not the last of its episode."""
@@ -87,7 +91,7 @@ class Shelf:
         if self._forgets(victim):
             newest = self.segments[-1]
             keeper = self._new(newest.klass) if newest.footer else newest
-            keeper.remember(self._lock.identity.epoch, self.next_seq - 1, self.names.entries())
+            keeper.remember(self._lock.check, self.next_seq - 1, self.names.entries())
         freed = victim.used_bytes()
         victim.close()
         with translated(self.path, 0):
@@ -102,7 +106,7 @@ class Shelf:
 
     def _adopt(self, segment: Segment) -> None:
         """Takes an unsealed segment over; a class keeps the newest as its active one."""
-        segment.take_over(self._lock.identity.epoch)
+        segment.take_over()
         if segment.klass in self._active:
             self._active[segment.klass].seal()
         self._active[segment.klass] = segment
@@ -111,8 +115,7 @@ class Shelf:
         self._lock.check()
         path = self.path / segment_name(klass, self.next_seq)
         map_bytes = 2 * self.config.segment_bytes + MAP_SLACK
-        epoch = self._lock.identity.epoch
-        segment = create_segment(path, map_bytes, epoch, self.next_seq - 1, self.names.entries())
+        segment = create_segment(path, map_bytes, self.next_seq - 1, self.names.entries())
         self.segments.append(segment)
         self._active[klass] = segment
         return segment

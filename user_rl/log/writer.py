@@ -7,6 +7,7 @@ times the size it is sealed anyway, because with many streams there may be no su
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from user_rl.errors import SchemaMismatch, SpecError, StorageBusy, StorageError,
 from user_rl.log import batch, reading
 from user_rl.log.batch import Batch, Stream, klass_of_oldest
 from user_rl.log.chunk import Chunk, Gap
+from user_rl.log.durable import SegmentFull
 from user_rl.log.episodes import Episode
 from user_rl.log.lock import WriterLock
 from user_rl.log.pending import Queue
@@ -154,7 +156,8 @@ class Log:
             if self.config.max_bytes is None or size - freed <= self.config.max_bytes:
                 break
             if segment.footer and self._is_acknowledged(segment, acknowledged):
-                freed += self._shelf.drop(segment)
+                with suppress(StorageFull):  # no room to write its cursors down elsewhere: try the next
+                    freed += self._shelf.drop(segment)
         return freed
 
     def close(self) -> None:
@@ -202,7 +205,8 @@ class Log:
         work = Batch(klass, room=room, soft=soft, open=set(self._open[klass]) if not segment.is_empty() else set())
         for stream in sorted(waiting, key=lambda stream: stream.queue.items[0].ticket):
             work.take(stream)
-        self._write(segment, work)
+        if not self._write(segment, work):
+            return
         self._open[klass] = work.open
         for part in work.parts:
             part.stream.synced = self._names.bases[part.stream.name] = part.through
@@ -211,18 +215,27 @@ class Log:
                 for other in set(Klass) - {klass}:
                     self._open[other].discard(part.stream.name)
 
-    def _write(self, segment: Segment, work: Batch) -> None:
-        """Writes, or raises with nothing written; what turns out to be durable in spite of an error counts as done."""
+    def _write(self, segment: Segment, work: Batch) -> bool:
+        """Writes, or raises with nothing written; what turns out to be durable in spite of an error counts as done.
+
+        False: nothing was written, for the segment was full and is sealed now.
+        """
         try:
-            self._shelf.next_seq = batch.write(segment, self.epoch, work, self._shelf.next_seq)
+            self._shelf.next_seq = batch.write(segment, self._lock.check, work, self._shelf.next_seq)
         except StorageBusy:
             raise
+        except SegmentFull:
+            if segment.is_empty():
+                raise
+            self._shelf.retire(segment)
+            return False
         except StorageError:
             segment.close()  # LMDB may have given this environment up; it opens again at the next use
             ends = [(segment.span(part.stream.number), part.through) for part in work.parts]
             if not all(span and span.last >= through for span, through in ends):
                 raise
             self._shelf.next_seq = segment.last_seq() + 1
+        return True
 
     def _is_acknowledged(self, segment: Segment, acknowledged: Mapping[str, int]) -> bool:
         ends = ((self._names.by_number[number][0], span.last) for number, span in segment.spans().items())

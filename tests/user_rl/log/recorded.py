@@ -30,9 +30,9 @@ def rows(first: int, count: int, *, klass: int = Klass.ONLINE, length: int = 5, 
     return records
 
 
-def mixed(first: int, count: int) -> Array:
+def mixed(first: int, count: int, *, length: int = 5) -> Array:
     """As `rows`, every third episode a demonstration."""
-    records = rows(first, count)
+    records = rows(first, count, length=length)
     records["klass"] = np.where(records["episode"] % 3 == 2, Klass.DEMONSTRATION, Klass.ONLINE)
     return records
 
@@ -40,11 +40,11 @@ def mixed(first: int, count: int) -> Array:
 def write_for_ever(path: Path, seed: int) -> None:
     """Appends and commits without end; prints each synced step once it is synced."""
     rng = np.random.default_rng(seed)
-    with Log(path, LogConfig(segment_bytes=128 * 1024)) as log:
+    with Log(path, LogConfig(segment_bytes=96 * 1024)) as log:
         at = log.open_stream(STREAM, SCHEMA) + 1
         while True:
             for count in rng.integers(1, 9, rng.integers(1, 6)):
-                log.append(STREAM, mixed(at, int(count)))
+                log.append(STREAM, mixed(at, int(count), length=20))
                 at += int(count)
             sys.stdout.write(f"{log.commit()[STREAM]}\n")
             sys.stdout.flush()
