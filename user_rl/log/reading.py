@@ -164,14 +164,20 @@ def _entries(segment: Segment, after_seq: int, stack: ExitStack) -> Iterator[Ent
 
 
 def gaps(segments: Sequence[Segment], names: Names) -> list[Gap]:
-    """Every gap, by stream and step."""
+    """Every gap, by stream and step; adjacent ones are one."""
     found = []
     for segment in visit(segments):
         with segment.begin() as txn:
             for key, value in txn.cursor(db=segment.table("gaps")):
                 number, first = STEP_KEY.unpack(key)
                 found.append(Gap(names.by_number[number][0], first, GAP_VALUE.unpack(value)[0]))
-    return sorted(found, key=lambda gap: (gap.stream, gap.first))
+    whole: list[Gap] = []
+    for gap in sorted(found, key=lambda gap: (gap.stream, gap.first)):
+        if whole and whole[-1].stream == gap.stream and whole[-1].last + 1 == gap.first:
+            whole[-1] = Gap(gap.stream, whole[-1].first, gap.last)
+        else:
+            whole.append(gap)
+    return whole
 
 
 def episodes(segments: Sequence[Segment], names: Names) -> list[Episode]:

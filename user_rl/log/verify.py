@@ -11,7 +11,7 @@ from user_rl.log.lock import read_identity
 from user_rl.log.segment import Segment, hash_file, is_segment_name
 from user_rl.log.walk import Walk
 
-WALK_S = 600.0
+WALK_S = 600.0  # for one segment
 
 
 def verify(path: Path) -> list[str]:
@@ -21,11 +21,10 @@ def verify(path: Path) -> list[str]:
     is no log.
     """
     read_identity(path)
-    problems: list[str] = []
+    folders = sorted(entry for entry in path.iterdir() if is_segment_name(entry.name))
+    problems = [line for folder in folders for line in _check_file(folder)]
     runs: dict[str, list[tuple[int, int]]] = {}
-    for folder in sorted(entry for entry in path.iterdir() if is_segment_name(entry.name)):
-        problems += _check_file(folder)
-        found = _walked(folder)
+    for found in _walked(folders):
         problems += found.problems
         for stream, parts in found.runs.items():
             runs.setdefault(stream, []).extend(parts)
@@ -49,16 +48,20 @@ def _check_file(folder: Path) -> list[str]:
     ]
 
 
-def _walked(folder: Path) -> Walk:
-    command = [sys.executable, "-c", "from user_rl.log.walk import main; main()", str(folder)]
+def _walked(folders: list[Path]) -> list[Walk]:
+    """Walks all in one child; if that dies, each in its own, to name the one that killed it."""
+    command = [sys.executable, "-c", "from user_rl.log.walk import main; main()", *map(str, folders)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=WALK_S, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=WALK_S * max(1, len(folders)), check=False)
     except subprocess.TimeoutExpired:
-        return Walk([f"{folder}: its walk takes longer than {WALK_S:.0f} s; restore this segment"], {})
-    if done.returncode == 0:
-        return msgspec.json.decode(done.stdout, type=Walk)
-    reason = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-    return Walk([f"{folder}: its walk ended with {done.returncode} {reason}; restore this segment"], {})
+        reason = f"takes longer than {WALK_S:.0f} s"
+    else:
+        if done.returncode == 0:
+            return msgspec.json.decode(done.stdout, type=list[Walk])
+        reason = f"ended with {done.returncode} {done.stderr.decode(errors='replace').strip().rpartition(chr(10))[2]}"
+    if len(folders) > 1:
+        return [walk for folder in folders for walk in _walked([folder])]
+    return [Walk([f"{folders[0]}: its walk {reason}; restore this segment"], {})]
 
 
 def _twice(stream: str, runs: list[tuple[int, int]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Walks one segment and prints what is wrong with it: the child process of `verify`.
+"""Walks segments and prints what is wrong with them: the child process of `verify`.
 
 It is a process of its own because a flipped bit in a page of LMDB's tree can kill whoever follows it.
 """
@@ -75,4 +75,4 @@ def _check_counts(segment: Segment, found: Walk) -> None:
 
 def main() -> None:
     """The child's whole program."""
-    sys.stdout.buffer.write(msgspec.json.encode(walk(Path(sys.argv[1]))))
+    sys.stdout.buffer.write(msgspec.json.encode([walk(Path(folder)) for folder in sys.argv[1:]]))

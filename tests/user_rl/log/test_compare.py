@@ -1,0 +1,119 @@
+"""Compare: two logs of one run are the same, or every row that was lost, doubled or changed is counted."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.user_rl.log.recorded import SCHEMA, mixed, rows
+from tests.user_rl.log.test_verify import plant
+from user_rl.errors import SchemaMismatch
+from user_rl.log import Comparison, Log, LogConfig, Reader, compare
+from user_rl.rows import make_schema
+from user_rl.specs import Array, box
+
+ONE, TWO = "cell/1/run", "cell/2/run"
+
+
+def record(path: Path, parts: list[tuple[str, Array | tuple[int, int]]], *, segment_bytes: int = 2**20) -> None:
+    """Commits rows, or gaps (first, last), one commit each."""
+    with Log(path, LogConfig(segment_bytes=segment_bytes)) as log:
+        for stream, part in parts:
+            log.open_stream(stream, SCHEMA)
+            if isinstance(part, tuple):
+                log.append_gap(stream, *part)
+            else:
+                log.append(stream, part)
+            log.commit()
+
+
+def compared(tmp_path: Path, run: str = "run") -> Comparison:
+    with Reader(tmp_path / "edge") as edge, Reader(tmp_path / "cloud") as cloud:
+        return compare(edge, cloud, run)
+
+
+def expect(rows: int, *, lost: int = 0, waiting: int = 0, duplicated: int = 0, differing: int = 0) -> Comparison:
+    return Comparison(
+        rows=rows, rows_lost=lost, rows_waiting=waiting, rows_duplicated=duplicated, rows_differing=differing
+    )
+
+
+def test_equal_logs_are_equal_however_they_are_cut(tmp_path: Path) -> None:
+    whole = [(ONE, mixed(0, 40)), (TWO, mixed(0, 25)), ("cell/1/other", mixed(0, 9)), ("cell/1/rerun", mixed(0, 9))]
+    record(tmp_path / "edge", [(name, part) for name, part in whole])
+    parts = [(ONE, mixed(0, 7)), (TWO, mixed(0, 25)), (ONE, mixed(7, 33)), ("other/1/run", mixed(0, 5))]
+    record(tmp_path / "cloud", [(name, part) for name, part in parts])
+    assert compared(tmp_path) == expect(65)
+    assert compared(tmp_path, "nothing") == expect(0)
+
+
+def test_a_planted_lost_row_is_counted(tmp_path: Path) -> None:
+    record(tmp_path / "edge", [(ONE, mixed(0, 40))])
+    record(tmp_path / "cloud", [(ONE, mixed(0, 12)), (ONE, (12, 12)), (ONE, mixed(13, 27))])
+    assert compared(tmp_path) == expect(39, lost=1)
+
+
+def test_a_row_that_both_sides_lack_is_lost_if_the_cloud_wrote_it_off(tmp_path: Path) -> None:
+    record(tmp_path / "edge", [(ONE, (0, 4)), (ONE, mixed(5, 5))])
+    record(tmp_path / "cloud", [(ONE, (0, 4)), (ONE, mixed(5, 5))])
+    assert compared(tmp_path) == expect(5, lost=5)
+
+
+def test_rows_that_were_never_sent_are_lost_and_said_to_wait(tmp_path: Path) -> None:
+    record(tmp_path / "edge", [(ONE, mixed(0, 40)), (TWO, mixed(0, 10))])
+    record(tmp_path / "cloud", [(ONE, (0, 1)), (ONE, mixed(2, 28))])
+    assert compared(tmp_path) == expect(28, lost=22, waiting=20)
+
+
+def test_rows_that_the_edge_has_trimmed_are_not_compared(tmp_path: Path) -> None:
+    record(tmp_path / "edge", [(ONE, (0, 9)), (ONE, mixed(10, 5))])
+    record(tmp_path / "cloud", [(ONE, mixed(0, 15))])
+    assert compared(tmp_path) == expect(5)
+
+
+@pytest.mark.parametrize("first", [3, 7])
+def test_a_planted_duplicate_in_the_same_segment_is_counted(tmp_path: Path, first: int) -> None:
+    for side in ("edge", "cloud"):
+        record(tmp_path / side, [(ONE, rows(0, 10))])
+    plant(next((tmp_path / "cloud").glob("online-*")), ONE, first, rows(first, 1).tobytes())
+    assert compared(tmp_path) == expect(10, duplicated=1)
+
+
+def test_a_planted_duplicate_in_another_class_is_counted(tmp_path: Path) -> None:
+    for side in ("edge", "cloud"):
+        record(tmp_path / side, [(ONE, mixed(0, 15))])
+    plant(next((tmp_path / "cloud").glob("demonstration-*")), ONE, 0, rows(0, 1).tobytes())
+    assert compared(tmp_path) == expect(15, duplicated=1)
+
+
+def test_a_duplicate_that_differs_counts_as_both(tmp_path: Path) -> None:
+    for side in ("edge", "cloud"):
+        record(tmp_path / side, [(ONE, rows(0, 10))])
+    plant(next((tmp_path / "cloud").glob("online-*")), ONE, 4, rows(4, 2, salt=1).tobytes())
+    assert compared(tmp_path) == expect(10, duplicated=2, differing=2)
+
+
+def test_a_planted_differing_row_is_counted(tmp_path: Path) -> None:
+    record(tmp_path / "edge", [(ONE, rows(0, 10))])
+    changed = rows(0, 10)
+    changed["action.sent"][7] = 0.25
+    record(tmp_path / "cloud", [(ONE, changed)])
+    assert compared(tmp_path) == expect(10, differing=1)
+
+
+def test_a_row_under_a_wrong_step_is_lost_and_doubled(tmp_path: Path) -> None:
+    """The step that counts is the one that the row itself says."""
+    record(tmp_path / "edge", [(ONE, rows(0, 10))])
+    record(tmp_path / "cloud", [(ONE, rows(0, 5))])
+    plant(next((tmp_path / "cloud").glob("online-*")), ONE, 5, rows(4, 1).tobytes())
+    assert compared(tmp_path) == expect(5, lost=5, waiting=5, duplicated=1)
+
+
+def test_two_schemas_are_not_compared(tmp_path: Path) -> None:
+    record(tmp_path / "edge", [(ONE, rows(0, 10))])
+    other = make_schema({}, box("action", [("dx", "m", -1, 1)]))
+    with Log(tmp_path / "cloud") as log:
+        log.open_stream(ONE, other)
+        log.append(ONE, other.new())
+        log.commit()
+    with pytest.raises(SchemaMismatch, match=r"edge and cloud have different schemas; compare logs of one run"):
+        compared(tmp_path)
