@@ -16,7 +16,7 @@ import numpy as np
 
 from hal.robot import Robot, RobotSpec, RobotState
 from user_rl.clock import Clock
-from user_rl.errors import ConfigError, HardwareError, RobotFault, SensorStale, SpecError
+from user_rl.errors import ConfigError, HardwareError, RobotFault, RobotUnreachable, SensorStale, SpecError
 from user_rl.specs import Array
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ class Guarded:
         self._max_change = _max_change(self._spec, config)
         self._limits = _state_limits(self._spec, config)
         self._fault: str | None = None
+        self._is_open = False
         self._stamp_s = -np.inf  # of the newest reading
         self._due_s = -np.inf  # before which no command is sent
         self._sent: Array | None = None
@@ -58,6 +59,7 @@ class Guarded:
         self._check_latch()
         self._sent, self._stamp_s = None, -np.inf
         self._latching(self.robot.open)
+        self._is_open = True
 
     def read(self) -> RobotState:
         self._check_latch()
@@ -68,6 +70,8 @@ class Guarded:
 
     def command(self, target: Array) -> Array:
         self._check_latch()
+        if not self._is_open:
+            raise RobotUnreachable(f"{self._spec.model} is not open; call open() first")
         target = self._limited(target)
         self._check_age()
         self._wait_for_turn()
@@ -79,6 +83,7 @@ class Guarded:
         self.robot.halt()
 
     def close(self) -> None:
+        self._is_open = False
         self.robot.close()
 
     def _limited(self, target: Array) -> Array:
@@ -97,8 +102,9 @@ class Guarded:
         age_s = self.clock.now_s() - self._stamp_s
         if limit_s is not None and age_s > limit_s:
             self.halt()
+            age = f"{age_s:.3g} s old" if np.isfinite(age_s) else "still to come"
             raise SensorStale(
-                f"{self._spec.model}'s last reading is {age_s:.3g} s old, allowed {limit_s:.3g} s; "
+                f"{self._spec.model}'s last reading is {age}, allowed {limit_s:.3g} s old; "
                 "halted, read again before commanding"
             )
 

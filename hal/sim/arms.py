@@ -118,10 +118,10 @@ def add_arm(parent: Element, arm: Arm) -> None:
 
 
 def add_motors(actuators: Element, arm: Arm) -> None:
-    """Adds one position servo per joint, critically damped, with a bounded torque."""
+    """Adds one position servo per joint, with a bounded torque. Its damping is the world's, once inertia is known."""
     for joint in arm.joints:
         SubElement(
-            actuators, "position", name=joint.name, joint=joint.name, kp=str(joint.stiffness), dampratio="1",
+            actuators, "position", name=joint.name, joint=joint.name, kp=str(joint.stiffness),
             inheritrange="1", forcerange=f"{-joint.torque_nm} {joint.torque_nm}",
         )  # fmt: skip
 

@@ -20,7 +20,7 @@ class ScriptedOperatorConfig:
     """The pace and shake of the hand, and when it takes over from a policy."""
 
     speed: float = 0.25  # share of the largest step
-    shake: float = 0.15  # standard deviation, share of the largest step
+    shake: float = 0.2  # standard deviation, share of the largest step
     hover_m: float = 0.008  # height of the tip until it is aligned
     intervene_after_steps: int | None = None  # without progress; None: never
     intervene_share: float = 1.0  # of those occasions

@@ -37,6 +37,7 @@ class World:
         self._model = mujoco.MjModel.from_xml_string(scene_xml(self.arm, self._furniture, substep_s=self.substep_s))
         self._data = mujoco.MjData(self._model)
         self.place(np.asarray(self.arm.home))
+        self._damp()
 
     def close(self) -> None:
         """Drops model and state; safe to call twice."""
@@ -65,6 +66,13 @@ class World:
         """Lets the motors pull towards `target` [J] rad for so many substeps."""
         self.data.ctrl[:] = target
         mujoco.mj_step(self._model, self._data, nstep=substeps)
+
+    def _damp(self) -> None:
+        """Damps each servo critically for the inertia that it carries in the arm's present posture."""
+        inertia = np.zeros((self.model.nv, self.model.nv))
+        mujoco.mj_fullM(self.model, inertia, self.data.qM)
+        stiffness = self.model.actuator_gainprm[:, 0]
+        self.model.actuator_biasprm[:, 2] = -2.0 * np.sqrt(stiffness * inertia.diagonal())
 
     def refresh(self) -> None:
         """Brings every geom's and camera's pose to the present; a step leaves them one substep behind."""
