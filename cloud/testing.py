@@ -116,6 +116,9 @@ class MemoryLog:
         data = records.tobytes()
         self._chunks.append(Chunk(stream, int(records["step"][0]), len(records), digest(data), data))
 
+    def close(self) -> None:
+        """It may be read again after."""
+
     def streams(self) -> dict[str, Schema]:
         return {chunk.stream: self._schema for chunk in self._chunks}
 
@@ -139,7 +142,7 @@ def episode_rows(
     schema: Schema, rng: np.random.Generator, *, length: int, first_step: int = 0, number: int = 0,
     klass: Klass = Klass.ONLINE, success: bool = True, interventions: Sequence[int] = (),
 ) -> Array:  # fmt: skip
-    """A whole episode of `length` steps and its LAST row, with random observations and actions, of run "run" under token 1."""
+    """A whole episode of `length` steps and its LAST row, with random observations and actions."""
     rows = schema.new(length + 1)
     rows["step"] = np.arange(first_step, first_step + length + 1)
     rows["episode"], rows["frame_index"] = number, np.arange(length + 1)

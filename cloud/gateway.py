@@ -1,0 +1,148 @@
+"""The gateway: the cloud's two sockets. Experience comes in and is acknowledged when durable; weights go out in parts.
+
+Each socket has its own context and thread, so bulk weights never delay an acknowledgement. The sockets are bound at
+construction: the addresses are known before `run` begins, which serves until `stop` and then closes everything.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cloud.ingest import Answer, Ingest
+from cloud.ingest import GatewayConfig as GatewayConfig
+from cloud.weights import WeightStore
+from user_rl.channels import Allowed, Received, ServerChannel
+from user_rl.clock import Clock
+from user_rl.errors import StorageError, WireError
+from user_rl.log import Log
+from user_rl.trust import CurveKeys
+from user_rl.wire import Message, Refused, WeightsOffer, WeightsPart, WeightsQuery, WeightsRange, decode, encode
+
+log = logging.getLogger(__name__)
+
+BURST = 64  # messages taken between two looks at the commit
+
+
+class Gateway:
+    """One run's door. `run` in one thread; `stop`, `status` and `set_permit` from any."""
+
+    def __init__(
+        self, run: str, log_: Log, weights: Path, config: GatewayConfig, *,
+        keys: CurveKeys, allowed: Allowed, tokens: Callable[[str], int | None], demonstrations: int, clock: Clock,
+    ) -> None:  # fmt: skip
+        """Raises ConfigError when a port is in use. `tokens`: a cell's current lease token, None: it has no lease."""
+        self._config, self._clock = config, clock
+        self._ingest = Ingest(run, log_, config, tokens=tokens, demonstrations=demonstrations, clock=clock)
+        self._experience = ServerChannel(f"tcp://{config.host}:{config.port}", keys, allowed)
+        try:
+            self._weights = WeightsDoor(run, WeightStore(weights), config, keys=keys, allowed=allowed)
+        except BaseException:
+            self._experience.close()
+            raise
+        self.experience_address, self.weights_address = self._experience.address, self._weights.address
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Serves until `stop`; what was received is committed before it returns. Closes the sockets, not the log."""
+        door = threading.Thread(target=self._weights.run, name="weights", daemon=True)
+        door.start()
+        log.info("gateway: experience at %s, weights at %s", self.experience_address, self.weights_address)
+        try:
+            while not self._stopping.is_set():
+                self._serve()
+            self._answer(self._ingest.commit() if self._ingest.pending else [])
+        finally:
+            self._weights.stop()
+            door.join()
+            self._experience.close()
+
+    def stop(self) -> None:
+        """Ends `run` within a tick."""
+        self._stopping.set()
+
+    def set_permit(self, total_online_rows: int | None) -> None:
+        """How many online rows the run may hold; None: no limit. Told to the edges with the next tick."""
+        self._ingest.total_rows = total_online_rows
+
+    def status(self) -> dict[str, Any]:
+        """Counters: what came, what was refused, who is there."""
+        ingest = self._ingest
+        return {
+            "rows": ingest.rows, "bytes": ingest.bytes, "refused": ingest.refused + self._experience.refused,
+            "online_rows": ingest.online_rows, "demonstrations": ingest.demonstrations, "cells": ingest.cells,
+            "disk_full": ingest.full, "weights_bytes": self._weights.bytes,
+        }  # fmt: skip
+
+    def _serve(self) -> None:
+        """Takes a burst of messages, commits when it is time, tells the permits that changed."""
+        wait_s = 0.0 if self._ingest.pending and not self._ingest.full else self._config.tick_s
+        received = self._experience.receive(wait_s)
+        idle = received is None
+        for _ in range(BURST):
+            if received is None:
+                break
+            self._answer(self._ingest.receive(received))
+            if self._ingest.commit_is_due(idle=False):
+                break
+            received = self._experience.receive(0.0)
+        if self._ingest.commit_is_due(idle=idle or received is None):
+            self._answer(self._ingest.commit())
+        self._answer(self._ingest.permits())
+
+    def _answer(self, answers: list[Answer]) -> None:
+        for peer, message in answers:
+            self._ingest.delivered(peer, self._experience.send(peer, encode(message)))
+
+
+class WeightsDoor:
+    """The weights socket: which version is newest, and parts of its file."""
+
+    def __init__(
+        self, run: str, store: WeightStore, config: GatewayConfig, *, keys: CurveKeys, allowed: Allowed
+    ) -> None:
+        self._run, self._store, self._config = run, store, config
+        self._channel = ServerChannel(f"tcp://{config.host}:{config.weights_port}", keys, allowed)
+        self.address = self._channel.address
+        self.bytes = 0
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Serves until `stop`, then closes the socket."""
+        try:
+            while not self._stopping.is_set():
+                received = self._channel.receive(self._config.tick_s)
+                if received is not None:
+                    self._channel.send(received.peer, self._reply(received))
+        finally:
+            self._channel.close()
+
+    def stop(self) -> None:
+        """Ends `run` within a tick."""
+        self._stopping.set()
+
+    def _reply(self, received: Received) -> list[bytes | memoryview]:
+        try:
+            return self._answer(decode(received.frames)[0])
+        except WireError as error:
+            log.warning("refused %s at the weights socket: %s", received.user, error)
+            return encode(Refused("", "malformed", str(error)[:2000]))
+        except StorageError as error:
+            return encode(Refused("", "order", str(error)[:2000]))
+
+    def _answer(self, message: Message) -> list[bytes | memoryview]:
+        if not isinstance(message, WeightsQuery | WeightsRange):
+            raise WireError(f"{type(message).__name__} at the weights socket, allowed WeightsQuery and WeightsRange")
+        if message.run != self._run:
+            return encode(Refused("", "run", f"weights of run {message.run}, allowed {self._run}; ask its own gateway"))
+        if isinstance(message, WeightsQuery):
+            newest = self._store.newest()
+            fresh = newest is not None and newest.number > message.have
+            return encode(WeightsOffer(msgspec.json.encode(newest) if fresh else b""))
+        length = min(message.length, self._config.part_bytes)
+        data, total = self._store.read(message.number, message.offset, length)
+        self.bytes += len(data)
+        return encode(WeightsPart(message.number, message.offset, total), data)

@@ -1,0 +1,361 @@
+"""Ingest: what the gateway does with each message of an edge, without a socket: messages in, answers out.
+
+An edge says Hello per stream (`cell/boot/run`) and is told the last durable row; then it sends rows, which are checked,
+appended and committed in groups; only what is committed is acknowledged. Whatever is refused is answered with a code,
+once a second at most per stream, until the edge says Hello again. A full disk acknowledges nothing and forgets nothing.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cloud.episodes import EpisodeSum, EpisodeTally, online_steps
+from user_rl.channels import Received
+from user_rl.clock import Clock
+from user_rl.errors import SchemaMismatch, SpecError, StorageFull, WireError
+from user_rl.log import Log
+from user_rl.rows import Klass, Schema, schema_from_bytes
+from user_rl.specs import Array
+from user_rl.wire import (
+    UNLIMITED,
+    Ack,
+    Hello,
+    Limits,
+    Message,
+    Permit,
+    Refused,
+    RefusedCode,
+    Rows,
+    Welcome,
+    decode,
+    digest,
+)
+
+log = logging.getLogger(__name__)
+
+Answer = tuple[bytes, Message]  # the peer and what it is told
+REFUSE_AGAIN_S = 1.0
+LOG_AGAIN_S = 60.0
+MAX_ROW_BYTES = Limits().payload_bytes
+FLAGS = ("source", "is_intervention", "kind", "klass", "next.done", "next.truncated", "next.success")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayConfig:
+    """Where the gateway listens, and the bounds of its groups and waits."""
+
+    host: str = "127.0.0.1"
+    port: int = 0  # of the experience socket; 0: any free one
+    weights_port: int = 0
+    advertise: str | None = None  # the host that edges are told, where it is not `host`
+    group_bytes: int = 8 * 2**20  # a commit's size at most
+    group_s: float = 0.01  # a commit's age at most
+    retry_s: float = 1.0  # between commits on a full disk
+    lost_after_s: float = 10.0  # a peer that cannot be reached for so long is forgotten
+    tick_s: float = 0.02  # between looks at stop, permits and full disks when nothing arrives
+    part_bytes: int = 2**20  # of the weights, per answer, at most
+
+    def at(self, port: int, weights_port: int) -> "GatewayConfig":
+        """The same, at these ports."""
+        return replace(self, port=port, weights_port=weights_port)
+
+
+class Refusal(WireError):
+    """A message about `stream` that is turned away with `code`."""
+
+    def __init__(self, stream: str, code: RefusedCode, text: str) -> None:
+        super().__init__(text)
+        self.stream, self.code = stream, code
+
+
+@dataclass
+class _Session:
+    """A stream that said Hello, until its peer is lost."""
+
+    stream: str
+    peer: bytes
+    cell: str
+    schema: Schema
+    log_id: str
+    epoch: int
+    token: int
+    appended: int
+    behind: bool = False  # rows were turned away since its Hello: it must say Hello again
+    permit: Permit | None = None  # the last one sent
+    lost_s: float | None = None  # since when its peer cannot be reached
+
+
+class Ingest:
+    """The sessions of one run, and the log that their rows go to. One owner, no lock."""
+
+    def __init__(
+        self, run: str, log_: Log, config: GatewayConfig, *,
+        tokens: Callable[[str], int | None], demonstrations: int, clock: Clock,
+    ) -> None:  # fmt: skip
+        self._run, self._log, self._config, self._tokens, self._clock = run, log_, config, tokens, clock
+        self.total_rows: int | None = None  # online rows that the run may hold; None: no limit
+        self.online_rows, self.demonstrations, self.rows, self.bytes, self.refused = 0, 0, 0, 0, 0
+        self.full = False
+        self._wanted = demonstrations
+        self._sessions: dict[str, _Session] = {}
+        self._dirty: set[str] = set()
+        self._pending_bytes, self._pending_since_s, self._retry_s = 0, 0.0, 0.0
+        self._told_s: dict[tuple[bytes, str], float] = {}
+        self._said_s: dict[tuple[str, str], float] = {}
+        self._tally = EpisodeTally()
+        self._schema = next((s for n, s in log_.streams().items() if n.endswith(f"/{run}")), None)
+        self._count_log()
+
+    @property
+    def cells(self) -> list[str]:
+        """The cells that can be reached now."""
+        return sorted({s.cell for s in self._sessions.values() if s.lost_s is None})
+
+    @property
+    def pending(self) -> bool:
+        """Whether rows wait for a commit."""
+        return bool(self._dirty)
+
+    def receive(self, received: Received) -> list[Answer]:
+        """Takes one message; never raises for what a peer can do."""
+        try:
+            message, payloads = decode(received.frames)
+            if isinstance(message, Hello):
+                return self._hello(received.peer, received.user, message)
+            if isinstance(message, Rows):
+                return self._rows(received.peer, message, payloads[0])
+            raise WireError(f"{type(message).__name__} at the experience socket, allowed Hello and Rows; drop it")
+        except Refusal as refusal:
+            return self._refuse(received, refusal.stream, refusal.code, str(refusal))
+        except WireError as error:
+            return self._refuse(received, "", "malformed", str(error))
+
+    def commit_is_due(self, *, idle: bool) -> bool:
+        """Whether to commit now: nothing more is waiting, or the group is large or old enough."""
+        now_s = self._clock.now_s()
+        if not self._dirty or now_s < self._retry_s:
+            return False
+        waited_s = now_s - self._pending_since_s
+        return idle or self._pending_bytes >= self._config.group_bytes or waited_s >= self._config.group_s
+
+    def commit(self) -> list[Answer]:
+        """One durable group commit and its acknowledgements; on a full disk a refusal, and all stays pending."""
+        try:
+            self._log.commit()
+        except StorageFull as error:
+            return self._now_full(error)
+        dirty, self._dirty, self._pending_bytes = sorted(self._dirty), set(), 0
+        answers: list[Answer] = []
+        for session in (self._sessions[s] for s in dirty if s in self._sessions):
+            answers.append((session.peer, Ack(session.stream, self._log.synced(session.stream))))
+        return answers + self._space_again() + self.permits()
+
+    def permits(self) -> list[Answer]:
+        """The permits that changed since they were last sent; forgets peers that were lost for long."""
+        now_s = self._clock.now_s()
+        changed: list[Answer] = []
+        for session in list(self._sessions.values()):
+            if session.lost_s is not None and now_s - session.lost_s > self._config.lost_after_s:
+                del self._sessions[session.stream]
+                continue
+            permit = self._permit(session)
+            if permit != session.permit:
+                session.permit = permit
+                changed.append((session.peer, permit))
+        return changed
+
+    def delivered(self, peer: bytes, ok: bool) -> None:
+        """What became of an answer to `peer`."""
+        for session in self._sessions.values():
+            if session.peer == peer and ok:
+                session.lost_s = None
+            elif session.peer == peer:
+                session.permit = None  # to be sent again
+                session.lost_s = self._clock.now_s() if session.lost_s is None else session.lost_s
+
+    def _hello(self, peer: bytes, user: str, hello: Hello) -> list[Answer]:
+        if self.full:
+            raise Refusal(hello.stream, "full", "the cloud's disk is full; say Hello again in a second")
+        schema = self._check_hello(user, hello)
+        if self._dirty and (full := [a for a in self.commit() if isinstance(a[1], Refused)]) and self.full:
+            return full
+        try:
+            cursor = self._log.open_stream(hello.stream, schema)
+        except SchemaMismatch as error:
+            raise Refusal(hello.stream, "schema", str(error)) from error
+        if hello.first_kept > cursor + 1:
+            log.warning("%s: rows %d to %d are nowhere; noted as a gap", hello.stream, cursor + 1, hello.first_kept - 1)
+            self._log.append_gap(hello.stream, cursor + 1, hello.first_kept - 1)
+            cursor = hello.first_kept - 1
+            try:
+                self._log.commit()
+            except StorageFull as error:
+                self._dirty.add(hello.stream)
+                return self._now_full(error) or [(peer, Refused(hello.stream, "full", str(error)))]
+        self._schema = self._schema or schema
+        session = _Session(hello.stream, peer, user, schema, hello.log_id, hello.epoch, hello.token, appended=cursor)
+        self._sessions[hello.stream] = session
+        return [(peer, Welcome(hello.stream, cursor)), *self.permits()]
+
+    def _check_hello(self, user: str, hello: Hello) -> Schema:
+        cell, _, rest = hello.stream.partition("/")
+        boot, _, run = rest.partition("/")
+        if user != f"edge:{cell}" or not boot:
+            text = f"stream {hello.stream} from {user}, allowed edge:{cell} alone; enrol the cell"
+            raise Refusal(hello.stream, "identity", text)
+        if run != self._run:
+            text = f"rows of run {run}, allowed {self._run}; send them to their own gateway"
+            raise Refusal(hello.stream, "run", text)
+        self._check_lease(cell, hello)
+        schema = _read_schema(hello)
+        if self._schema is not None and schema.digest != self._schema.digest:
+            text = f"schema {schema.digest}, allowed {self._schema.digest}, the run's first; configure the cell like it"
+            raise Refusal(hello.stream, "schema", text)
+        return schema
+
+    def _check_lease(self, cell: str, hello: Hello) -> None:
+        token, known = self._tokens(cell), self._sessions.get(hello.stream)
+        if token is None:
+            raise Refusal(hello.stream, "identity", f"{cell} has no lease of run {self._run}; lease it, then say Hello")
+        if hello.token < token:
+            raise Refusal(hello.stream, "identity", f"lease token {hello.token} of {cell}, allowed {token}; lease anew")
+        if known is not None and known.log_id == hello.log_id and hello.epoch < known.epoch:
+            text = f"writer epoch {hello.epoch}, allowed {known.epoch}; another process took over this spool"
+            raise Refusal(hello.stream, "identity", text)
+
+    def _rows(self, peer: bytes, rows: Rows, payload: memoryview) -> list[Answer]:
+        session = self._sessions.get(rows.stream)
+        if session is None or session.peer != peer or session.behind:
+            raise Refusal(rows.stream, "hello", f"{rows.stream} must say Hello before it sends rows")
+        if self.full:
+            session.behind = True  # told by "full" already, and asked for Hello when there is space
+            return []
+        try:
+            records = self._check_rows(session, rows, payload)
+        except Refusal:
+            session.behind = True
+            raise
+        session.lost_s = None
+        if rows.first + rows.count - 1 <= session.appended:
+            return [(peer, Ack(rows.stream, self._log.synced(rows.stream)))]
+        self._append(session, records[session.appended + 1 - rows.first :])
+        return []
+
+    def _check_rows(self, session: _Session, rows: Rows, payload: memoryview) -> Array:
+        size = rows.count * session.schema.row_bytes
+        if payload.nbytes != size:
+            text = f"{rows.count} rows in {payload.nbytes} bytes, allowed {size}; drop them"
+            raise Refusal(rows.stream, "malformed", text)
+        if digest(payload) != rows.digest:
+            text = f"rows {rows.first} to {rows.first + rows.count - 1} changed on the way; send them again"
+            raise Refusal(rows.stream, "digest", text)
+        if rows.first > session.appended + 1:
+            text = f"rows from {rows.first}, allowed {session.appended + 1}; say Hello and send what follows"
+            raise Refusal(rows.stream, "order", text)
+        records = session.schema.view(payload)
+        if problem := find_problem(records, rows.first, self._run):
+            raise Refusal(rows.stream, "malformed", f"{rows.stream} {problem}")
+        newest = max(session.token, self._tokens(session.cell) or 0)
+        if int(records["token"].max()) > newest:
+            text = f"lease token {int(records['token'].max())} in a row, allowed up to {newest}; say Hello with it"
+            raise Refusal(rows.stream, "hello", text)
+        return records
+
+    def _append(self, session: _Session, records: Array) -> None:
+        if not self._dirty:
+            self._pending_since_s = self._clock.now_s()
+        self._log.append(session.stream, records)
+        session.appended += len(records)
+        self._dirty.add(session.stream)
+        self._pending_bytes += records.nbytes
+        self.rows += len(records)
+        self.bytes += records.nbytes
+        self.online_rows += online_steps(records)
+        self._count(self._tally.add(session.stream, records))
+
+    def _count(self, closed: list[EpisodeSum]) -> None:
+        self.demonstrations += sum(e.success and e.klass == Klass.DEMONSTRATION for e in closed)
+
+    def _count_log(self) -> None:
+        for episode in self._log.episodes():
+            steps = episode.length + (not episode.closed)  # an open one has no LAST row
+            known = EpisodeSum(
+                episode=episode.episode, klass=episode.klass, length=steps,
+                success=episode.success, closed=episode.closed,
+            )  # fmt: skip
+            self.online_rows += steps if episode.klass == Klass.ONLINE else 0
+            if episode.closed:
+                self._count([known])
+            else:
+                self._tally.resume(episode.stream, known)
+
+    def _permit(self, session: _Session) -> Permit:
+        last = UNLIMITED
+        if self.total_rows is not None:
+            cells = max(1, len(self.cells))
+            share = math.ceil(max(0, self.total_rows - self.online_rows) / cells)
+            last = self._log.synced(session.stream) + share
+        return Permit(session.stream, last, max(0, self._wanted - self.demonstrations))
+
+    def _now_full(self, error: StorageFull) -> list[Answer]:
+        self._retry_s = self._clock.now_s() + self._config.retry_s
+        if self.full:
+            return []
+        self.full = True
+        log.error("nothing is acknowledged until there is space: %s", error)
+        there = [self._sessions[s] for s in sorted(self._dirty) if s in self._sessions]
+        return [(s.peer, Refused(s.stream, "full", str(error))) for s in there]
+
+    def _space_again(self) -> list[Answer]:
+        if not self.full:
+            return []
+        self.full = False
+        log.info("there is space again; what was pending is durable")
+        text = "there is space again; say Hello"
+        return [(s.peer, Refused(s.stream, "hello", text)) for s in self._sessions.values() if s.behind]
+
+    def _refuse(self, received: Received, stream: str, code: RefusedCode, text: str) -> list[Answer]:
+        self.refused += 1
+        now_s = self._clock.now_s()
+        if now_s >= self._said_s.get((received.user, code), now_s):
+            self._said_s[received.user, code] = now_s + LOG_AGAIN_S
+            log.warning("refused %s (%s): %s", received.user, code, text)
+        key = (received.peer, stream)
+        if code == "hello" and now_s < self._told_s.get(key, now_s):
+            return []
+        if len(self._told_s) > 10_000:
+            self._told_s.clear()
+        self._told_s[key] = now_s + REFUSE_AGAIN_S
+        return [(received.peer, Refused(stream, code, text[:2000]))]
+
+
+def _read_schema(hello: Hello) -> Schema:
+    try:
+        schema = schema_from_bytes(hello.schema)
+        size = schema.row_bytes
+    except (WireError, SpecError, ValueError) as error:
+        raise Refusal(hello.stream, "schema", f"a schema that cannot be read: {error}") from error
+    if size > MAX_ROW_BYTES:
+        text = f"rows of {size} bytes, allowed {MAX_ROW_BYTES}; use smaller or fewer images"
+        raise Refusal(hello.stream, "schema", text)
+    return schema
+
+
+def find_problem(records: Array, first: int, run: str) -> str:
+    """What is wrong with these rows, empty if nothing: steps, run, token and flags are held against their ranges."""
+    expected = np.arange(first, first + len(records), dtype=np.uint64)
+    checks = [
+        ("step", records["step"] != expected, "consecutive steps"),
+        ("run", records["run"] != run.encode(), run),
+        ("token", records["token"] == 0, "1 or more"),
+        *((name, records[name] > 1, "0 or 1") for name in FLAGS),
+        ("next.reward", ~np.isfinite(records["next.reward"]), "finite"),
+    ]
+    for name, wrong, allowed in checks:
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            return f"row {first + i}: {name} = {records[name][i]!r}, allowed {allowed}; drop it"
+    return ""

@@ -1,0 +1,302 @@
+"""The learner: the loop that every algorithm shares. It owns all that is not mathematics.
+
+Wait for a robot's schema, restore or begin, publish, then: take in what the log has, update when the limiter allows,
+publish, save, report, stop. What it has learned is `Position`, small enough for the run manifest; everything else is
+made again from the log. A draw is a function of its number, so a resumed run repeats what was lost bit by bit.
+"""
+
+import json
+import logging
+import math
+import secrets
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cloud.algorithm import Algorithm, AlgorithmConfig
+from cloud.algorithms import make
+from cloud.checkpoint import Checkpoints, RunState
+from cloud.durable import Disk
+from cloud.limiter import RateLimiter
+from cloud.outcome import outcome
+from cloud.replay import LogReader, Replay, ReplayConfig
+from cloud.timing import Timing
+from cloud.weights import WeightStore, check_finite
+from user_rl.clock import Clock
+from user_rl.errors import ConfigError, StorageError, StorageFull
+from user_rl.log import Reader
+from user_rl.rows import Schema
+
+log = logging.getLogger(__name__)
+
+Make = Callable[[AlgorithmConfig, Schema, int], Algorithm]
+
+WAIT_S = 0.005  # between looks at the log when there is nothing to do
+LOOK_S = 0.005  # between looks at the log while updating
+PERMIT_S = 0.05  # between two permits
+PERMIT_AGAIN_S = 1.0  # a gateway that was started again knows none
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerConfig:
+    """When the learner waits, publishes, saves and stops. None: no such limit."""
+
+    warmup_rows: int = 300  # online steps in the log before the first update
+    tolerance: float = 100.0  # updates that learner and robots may be apart from the ratio
+    pace_robots: bool = True  # also hold the robots to the ratio
+    publish_every: int = 50  # updates
+    keep_versions: int = 10
+    threads: int = 1  # of torch
+    checkpoint_s: float = 20.0
+    metrics_s: float = 1.0
+    max_minutes: float | None = None  # of training time, which only runs while there are updates
+    max_updates: int | None = None
+    max_rows: int | None = None  # online steps
+
+
+@dataclass(kw_only=True)
+class Position:
+    """How far a run has come, over all its lives."""
+
+    updates: int = 0
+    trained_s: float = 0.0
+    wall_s: float = 0.0
+    version: int = 0
+
+
+class Learner:
+    """One run's learner. `run` in one thread, until it is done or stopped; `stop` and `status` from any."""
+
+    def __init__(
+        self, run: Path, config: LearnerConfig, algorithm: AlgorithmConfig, replay: ReplayConfig, *,
+        seed: int, demonstrations: int, permit: Callable[[int | None], object], clock: Clock, make: Make = make,
+        open_log: Callable[[Path], LogReader] = Reader, disk: Disk | None = None,
+    ) -> None:  # fmt: skip
+        """Reads RUN/log, writes RUN/{weights, checkpoints, manifest.json, metrics.jsonl}; one process does so.
+
+        `permit` is told how many online rows the run may hold, a few times a second, and again when it stays the same.
+        """
+        self._open_log = open_log
+        self._run, self._config, self._recipe, self._replay_config, self._make = run, config, algorithm, replay, make
+        self._demonstrations, self._seed, self._tell_permit, self._clock = demonstrations, seed, permit, clock
+        self.position = Position()
+        self.limiter = RateLimiter(
+            algorithm.update_ratio, config.warmup_rows, config.tolerance, pace_robots=config.pace_robots
+        )
+        self.weights = WeightStore(run / "weights", keep=config.keep_versions, disk=disk)
+        self._checkpoints = Checkpoints(run, disk=disk)
+        self._incarnation = secrets.token_hex(8)
+        self._stopping = threading.Event()
+        self._status: dict[str, Any] = {"phase": "waiting for a robot", "updates": 0, "version": 0}
+        self._metrics: dict[str, Any] = {}
+        self._permit: int | None = -1
+        self._disk_full = self._has_updated = False
+        self._look_s = self._permit_s = -math.inf
+
+    def stop(self) -> None:
+        """Ends `run` after the update it is in; the run can go on later."""
+        self._stopping.set()
+
+    def status(self) -> dict[str, Any]:
+        """The newest figures, as in metrics.jsonl."""
+        return dict(self._status)
+
+    def run(self) -> None:
+        """Learns until a limit of the config is reached, or `stop`; then all of it is on disk."""
+        try:
+            reader, schema = self._wait_for_schema()
+            if reader is not None and schema is not None:
+                with closing(reader):
+                    self._learn(Replay(reader, self._replay_config, schema, seed=self._seed), schema)
+        finally:
+            self._checkpoints.close()
+
+    def _learn(self, replay: Replay, schema: Schema) -> None:
+        algorithm = self._restore(replay, schema)
+        self._publish(algorithm, schema)
+        timing = Timing(self._clock, checkpoint_s=self._config.checkpoint_s, metrics_s=self._config.metrics_s)
+        while not (done := self._is_done(replay)) and not self._stopping.is_set():
+            self._take_in(replay)
+            if self._may_update(replay):
+                self._update(algorithm, replay)
+                if self.position.updates % self._config.publish_every == 0:
+                    self._publish(algorithm, schema)
+            else:
+                self._clock.sleep_until(self._clock.now_s() + WAIT_S)
+            self._count_time(timing.elapsed_s())
+            if timing.checkpoint_is_due() and self._has_updated:
+                self._save(algorithm, replay, schema)
+            if timing.report_is_due():
+                self._report(replay, timing)
+        self._finish(algorithm, replay, schema, timing, done=done)
+
+    def _wait_for_schema(self) -> tuple[LogReader, Schema] | tuple[None, None]:
+        reader: LogReader | None = None
+        while not self._stopping.is_set():
+            try:
+                reader = self._open_log(self._run / "log") if reader is None else reader
+                streams = {n: s for n, s in reader.streams().items() if n.endswith(f"/{self._run.name}")}
+                if streams:
+                    return reader, next(iter(streams.values()))
+            except StorageError:
+                log.debug("no log yet")
+            self._clock.sleep_until(self._clock.now_s() + WAIT_S)
+        return None, None
+
+    def _restore(self, replay: Replay, schema: Schema) -> Algorithm:
+        """The algorithm as it was saved, or a fresh one; the log is taken in whole first."""
+        algorithm = self._make(self._recipe, schema, self._seed)
+        while not self._stopping.is_set() and _advances(replay):
+            pass
+        found = self._checkpoints.load()
+        if found is None:
+            log.info("a fresh run, seed %d", self._seed)
+            return algorithm
+        state, tensors = found
+        _check_same(state, schema, self._seed)
+        algorithm.load_state_dict(tensors)
+        self.position = Position(
+            updates=state.updates, trained_s=state.trained_s, wall_s=state.wall_s, version=state.weight_number
+        )
+        self.weights.pin([state.weight_number])
+        self.limiter.resumed(replay.online_rows, state.updates, state.limiter)
+        log.info("resumed at update %d with %d online rows", state.updates, replay.online_rows)
+        return algorithm
+
+    def _is_done(self, replay: Replay) -> bool:
+        return _share(self._config, self.position, replay.online_rows) >= 1.0
+
+    def _take_in(self, replay: Replay) -> None:
+        now_s = self._clock.now_s()
+        if now_s - self._look_s >= LOOK_S:
+            self._look_s = now_s
+            replay.refresh()
+        permit = self.limiter.permit(self.position.updates)
+        if now_s - self._permit_s >= (PERMIT_S if permit != self._permit else PERMIT_AGAIN_S):
+            self._permit, self._permit_s = permit, now_s
+            self._tell_permit(permit)
+
+    def _may_update(self, replay: Replay) -> bool:
+        return (
+            replay.demonstration_count >= self._demonstrations
+            and self.limiter.may_update(replay.online_rows, self.position.updates)
+            and replay.can_sample()
+        )
+
+    def _count_time(self, elapsed_s: float) -> None:
+        """Training time runs from this life's first update on, waits included."""
+        self.position.wall_s += elapsed_s
+        self.position.trained_s += elapsed_s if self._has_updated else 0.0
+
+    def _update(self, algorithm: Algorithm, replay: Replay) -> None:
+        recipe = self._recipe
+        if self.position.updates == 0:
+            algorithm.fit_normaliser(replay.observations())
+        batch = replay.sample(self.position.updates, recipe.batch_size, recipe.demonstration_share)
+        self._metrics = dict(algorithm.update(batch))
+        self.position.updates += 1
+        self._has_updated = True
+
+    def _publish(self, algorithm: Algorithm, schema: Schema) -> None:
+        """Makes the next version; raises SpecError when the weights are not finite."""
+        try:
+            version = self.weights.publish(
+                algorithm.policy_tensors(), algorithm.policy_spec(),
+                schema=schema.digest, updates=self.position.updates, incarnation=self._incarnation,
+            )  # fmt: skip
+        except StorageFull as error:
+            self._told_full(error)
+            return
+        self._disk_full = False
+        self.position.version = version.number
+
+    def _save(self, algorithm: Algorithm, replay: Replay, schema: Schema) -> None:
+        """Hands a copy of everything to the writer's thread; a full disk leaves the checkpoint before.
+
+        Raises SpecError for a state that is not finite: a resume from it could only fail.
+        """
+        position, tensors = self.position, algorithm.state_dict()
+        check_finite({name: tensor.numpy() for name, tensor in tensors.items()})
+        state = RunState(
+            updates=position.updates, draws=position.updates, log_seq=replay.seq, limiter=self.limiter.state,
+            weight_number=position.version, trained_s=position.trained_s, wall_s=position.wall_s,
+            incarnation=self._incarnation, seed=self._seed, schema=schema.digest,
+        )  # fmt: skip
+        try:
+            before = self._checkpoints.manifest()
+            self.weights.pin([position.version, *([before.state.weight_number] if before else [])])
+            self._checkpoints.save(state, tensors)
+        except StorageFull as error:
+            self._told_full(error)
+
+    def _finish(self, algorithm: Algorithm, replay: Replay, schema: Schema, timing: Timing, *, done: bool) -> None:
+        if self._has_updated:
+            self._publish(algorithm, schema)
+            self._wait_for_writer()
+            self._save(algorithm, replay, schema)
+            self._wait_for_writer()
+        self._report(replay, timing, phase="done" if done else "stopped")
+        log.info("%s at update %d, version %d", self._status["phase"], self.position.updates, self.position.version)
+
+    def _wait_for_writer(self) -> None:
+        try:
+            self._checkpoints.wait()
+        except StorageFull as error:
+            self._told_full(error)
+
+    def _told_full(self, error: StorageFull) -> None:
+        if not self._disk_full:
+            log.error("nothing is published or saved until there is space: %s", error)
+        self._disk_full = True
+
+    def _report(self, replay: Replay, timing: Timing, *, phase: str | None = None) -> None:
+        """One line of metrics.jsonl, and the same as status; only here are the metrics brought to the host."""
+        position = self.position
+        status = {
+            "phase": phase or self._phase(replay), "updates": position.updates, "version": position.version,
+            "trained_s": round(position.trained_s, 3), "wall_s": round(position.wall_s, 3),
+            "finished_share": round(min(1.0, _share(self._config, position, replay.online_rows)), 4),
+            "update_ratio": position.updates / max(1, replay.online_rows - self._config.warmup_rows),
+            "permit": self._permit, "disk_full": self._disk_full, "incarnation": self._incarnation,
+            **outcome(replay, position.version), **timing.rates(position.updates, replay.online_rows),
+            "metrics": {name: float(value) for name, value in self._metrics.items()},
+        }  # fmt: skip
+        self._status = status
+        try:
+            with (self._run / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(status) + "\n")
+        except OSError as error:
+            if not self._disk_full:
+                log.error("metrics.jsonl is not written: %s; free some space", error)
+
+    def _phase(self, replay: Replay) -> str:
+        if replay.demonstration_count < self._demonstrations:
+            return f"waiting for demonstrations {replay.demonstration_count}/{self._demonstrations}"
+        if replay.online_rows < self._config.warmup_rows:
+            return "warming up"
+        return "learning"
+
+
+def _share(config: LearnerConfig, position: Position, rows: int) -> float:
+    """How much of the nearest limit is used up; 1 ends the run."""
+    limits = [
+        (position.trained_s / 60, config.max_minutes), (position.updates, config.max_updates), (rows, config.max_rows)
+    ]  # fmt: skip
+    return max((used / limit if limit else 1.0 for used, limit in limits if limit is not None), default=0.0)
+
+
+def _check_same(state: RunState, schema: Schema, seed: int) -> None:
+    for name, saved, now in (("schema", state.schema, schema.digest), ("seed", state.seed, seed)):
+        if saved != now:
+            raise ConfigError(
+                f"{name} = {now}, allowed {saved}, which the run began with; set it back, or name a new run"
+            )
+
+
+def _advances(replay: Replay) -> bool:
+    before = replay.seq
+    replay.refresh()
+    return replay.seq > before
