@@ -76,10 +76,9 @@ def _rows(reader: Reader, stream: str) -> Array:
 def _hashes(schema: Schema, data: bytes) -> Array:
     hashes = np.zeros(len(data) // schema.row_bytes, _ROW)
     hashes["step"] = schema.view(data)["step"]
-    for i in range(len(hashes)):
-        row = memoryview(data)[i * schema.row_bytes : (i + 1) * schema.row_bytes]
-        digest = xxhash.xxh3_128_intdigest(row)
-        hashes["low"][i], hashes["high"][i] = digest & 2**64 - 1, digest >> 64
+    view, size = memoryview(data), schema.row_bytes
+    digests = b"".join(xxhash.xxh3_128_digest(view[at : at + size]) for at in range(0, len(data), size))
+    hashes["low"], hashes["high"] = np.frombuffer(digests, "<u8").reshape(-1, 2).T
     return hashes
 
 

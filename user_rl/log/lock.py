@@ -8,6 +8,7 @@ log after forking.
 
 import os
 import secrets
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -48,12 +49,10 @@ class WriterLock:
         self.path = path
         with translated(path, 4096):
             self._file = FileLock(path / "lock")
-        try:
-            with translated(path, 4096):
-                self.identity = self._next_identity()
-        except BaseException:
-            self.close()
-            raise
+        with ExitStack() as undo, translated(path, 4096):
+            undo.callback(self.close)
+            self.identity = self._next_identity()
+            undo.pop_all()
 
     def check(self) -> None:
         """Raises StorageBusy if another writer has come since."""

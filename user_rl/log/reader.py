@@ -7,6 +7,7 @@ through the Log.
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,7 +33,10 @@ class Reader:
         self._segments: list[Segment] = []
         self._names = Names()
         self._seen: dict[str, int] = {}
-        self._fresh(lambda: None)
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            self._fresh(lambda: None)
+            undo.pop_all()
 
     def tail(self, after_seq: int, max_bytes: int) -> list[tuple[int, Chunk]]:
         """(seq, chunk) in commit order after `after_seq`: at most `max_bytes`, yet at least one if there is any.

@@ -8,7 +8,7 @@ sees its folder sees a complete environment. `footer.json` seals it: counts, siz
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -181,10 +181,14 @@ class Segment:
 
     def _environment(self) -> lmdb.Environment:
         if self._env is None:
-            if not self.path.exists():
-                raise SegmentGone(f"{self.path}: was trimmed while it was read; ask again")
+            try:
+                with translated(self.path, 4096):
+                    self._env = _open(self.path, writable=self._writable, sealed=self.footer is not None)
+            except StorageError as error:
+                if self.path.exists():
+                    raise
+                raise SegmentGone(f"{self.path}: was trimmed while it was read; ask again") from error
             with translated(self.path, 4096):
-                self._env = _open(self.path, writable=self._writable, sealed=self.footer is not None)
                 self._tables = {name: self._env.open_db(name.encode(), create=False) for name in TABLES}
         return self._env
 
@@ -193,16 +197,14 @@ def create_segment(path: Path, map_bytes: int, seq: int, streams: dict[str, Stre
     """Makes a complete, empty segment that knows `streams`; it becomes visible under its name at the end."""
     part = path.with_name(f".new-{path.name}")
     shutil.rmtree(part, ignore_errors=True)
-    try:
-        with translated(path.parent, 64 * 1024), _created(part, map_bytes) as env:
+    with ExitStack() as undo, translated(path.parent, 64 * 1024):
+        undo.callback(shutil.rmtree, part, ignore_errors=True)
+        with _created(part, map_bytes) as env:
             _fill(env, seq, streams)
-        with translated(path.parent, 4096):
-            sync_folder(part)
-            part.rename(path)
-            sync_folder(path.parent)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+        sync_folder(part)
+        part.rename(path)
+        sync_folder(path.parent)
+        undo.pop_all()
     return Segment(path, writable=True)
 
 

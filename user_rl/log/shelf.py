@@ -1,6 +1,7 @@
 """Shelf: the writer's segments: which there are, which is written to, when one is sealed, replaced or dropped."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from user_rl.errors import ConfigError
@@ -41,11 +42,14 @@ class Shelf:
         with translated(self.path, 0):
             sweep(self.path)
             self.segments = segments_in(self.path, writable=True)
-        for segment in self.segments:
-            if segment.footer is None:
-                self._adopt(segment)
-        reading.learn(self.segments, self.names, {})
-        self.next_seq = max((segment.last_seq() for segment in self.segments), default=0) + 1
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            for segment in self.segments:
+                if segment.footer is None:
+                    self._adopt(segment)
+            reading.learn(self.segments, self.names, {})
+            self.next_seq = max((segment.last_seq() for segment in self.segments), default=0) + 1
+            undo.pop_all()
 
     def soft_left(self, segment: Segment) -> int:
         """Bytes until the segment is to be sealed where its episodes end."""

@@ -7,7 +7,7 @@ times the size it is sealed anyway, because with many streams there may be no su
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 
@@ -41,15 +41,15 @@ class Log:
         self.path, self.config = path, config
         self._lock = WriterLock(path)
         self.log_id, self.epoch = self._lock.identity.log_id, self._lock.identity.epoch
-        try:
+        self._tickets = count()
+        with ExitStack() as undo:
+            undo.callback(self._lock.close)
             self._shelf = Shelf(self._lock, config)
+            undo.callback(self._shelf.close)
             self._names = self._shelf.names
             self._streams = self._found_streams()
             self._open = {klass: set(self._shelf.cut_episodes(klass)) for klass in Klass}
-        except BaseException:
-            self._lock.close()
-            raise
-        self._tickets = count()
+            undo.pop_all()
 
     def open_stream(self, name: str, schema: Schema) -> int:
         """Registers a stream, or finds it again; returns its last committed step (-1: none)."""

@@ -11,6 +11,7 @@ import pytest
 from tests.user_rl.log.recorded import SCHEMA, STREAM, mixed, rows
 from user_rl.errors import StorageBusy, StorageCorrupt, StorageError
 from user_rl.log import Chunk, Gap, Log, LogConfig, Reader
+from user_rl.log.segment import Segment, SegmentGone
 from user_rl.rows import Klass
 
 WRITER = """
@@ -243,3 +244,49 @@ def test_many_segments_need_few_files_open(tmp_path: Path) -> None:
         assert len(reader.episodes()) == 20
         assert sum(chunk.count for _, chunk in tail_all(reader, max_bytes=1)) == 100
         assert len(os.listdir("/proc/self/fd")) - before < 24
+
+
+def test_a_call_that_loses_its_segment_to_trimming_looks_again(tmp_path: Path) -> None:
+    write(tmp_path, (STREAM, 0, 5))
+    segment = Segment(next(tmp_path.glob("online-*")))
+    answers = iter(["segment", "answer"])
+
+    def call() -> str:
+        if (answer := next(answers)) == "segment":
+            segment.path.rename(tmp_path / ".old-segment")
+            segment.streams()
+        return answer
+
+    with Reader(tmp_path) as reader:
+        assert reader._fresh(call) == "answer"
+        with pytest.raises(SegmentGone, match=r"was trimmed while it was read; ask again"):
+            segment.streams()
+        with pytest.raises(StorageError, match=r"segments were trimmed 8 times while they were read; read again later"):
+            reader._fresh(segment.streams)
+
+
+def test_a_reader_or_a_writer_that_cannot_open_leaves_nothing_open(tmp_path: Path) -> None:
+    write(tmp_path, (STREAM, 0, 12))
+    broken = next(tmp_path.glob("demonstration-*")) / "data.mdb"
+    sound = broken.read_bytes()
+    broken.write_bytes(b"x" * len(sound))
+    for opened in (Reader, Log):
+        with pytest.raises(StorageError, match=r"LMDB refused"):
+            opened(tmp_path)
+    broken.write_bytes(sound)
+    with Log(tmp_path) as log:
+        assert log.synced(STREAM) == 11
+
+
+def test_a_scan_goes_on_while_the_reader_does_other_things(tmp_path: Path) -> None:
+    with Log(tmp_path, LogConfig(segment_bytes=1)) as log:
+        log.open_stream(STREAM, SCHEMA)
+        for first in range(0, 60, 5):
+            log.append(STREAM, rows(first, 5))
+            log.commit()
+    with Reader(tmp_path) as reader:
+        found = []
+        for chunk in reader.scan(STREAM):
+            found.append(chunk)
+            assert reader.read(STREAM, 0, 2**20)[0].first == 0
+        assert b"".join(chunk.data for chunk in found) == rows(0, 60).tobytes()
