@@ -84,10 +84,10 @@ class Link:
         """One round; False when there is nothing more to do at once."""
         now_s = self._clock.now_s()
         self._hear()
-        self._spooler.turn(self.uplink.acknowledged, at_once=at_once)
+        busy = self._spooler.turn(self.uplink.acknowledged, at_once=at_once)
         self.uplink.serve(self._orders.run, self._lease.record.token, self._live, now_s)
         self._experience.connect(self._lease.record.experience_address, lambda: self.uplink.reconnected(now_s))
-        busy = self._experience.pump(self.uplink, now_s)
+        busy |= self._experience.pump(self.uplink, now_s)
         if self.downlink is not None:
             self._weights.connect(self._lease.record.weights_address, self.downlink.reconnected)
             busy |= self._weights.pump(self.downlink, now_s)

@@ -39,31 +39,35 @@ FAKE: dict[str, Any] = {
 
 
 class Plant:
-    """The cloud of the run `run`, which leases the cell `arm`."""
+    """The cloud of one run, which leases the cell `arm`. `site`: another run's, whose fleet it shares."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, run: str = "run", site: "Plant | None" = None) -> None:
+        self.path, self.run = path, run
         self._clock = SystemClock()
         self.tokens: dict[str, int] = {}
-        self.authority = Authority(path / "cloud/authority")
+        self.authority: Authority = site.authority if site else Authority(path / "cloud/authority")
         leases = FleetConfig(lease_ttl_s=600.0)
-        self.server = FleetServer(ServeConfig(home=path / "cloud", leases=leases), clock=self._clock)
-        self.log = Log(path / "cloud/log", LogConfig())
-        self.store = WeightStore(path / "cloud/weights")
+        serve = ServeConfig(home=path / "cloud", leases=leases)
+        self.server: FleetServer = site.server if site else FleetServer(serve, clock=self._clock)
+        self._owns_server = site is None
+        self.log = Log(path / run / "log", LogConfig())
+        self.store = WeightStore(path / run / "weights")
         address = self.server.address
-        self.fleet = FleetClient(self.authority.mint("run", kind="run", fleet_address=address))
-        save_bundle(self.authority.mint("arm", kind="edge", fleet_address=address), path / "arm.bundle")
+        self.fleet = FleetClient(self.authority.mint(run, kind="run", fleet_address=address))
+        if site is None:
+            save_bundle(self.authority.mint("arm", kind="edge", fleet_address=address), path / "arm.bundle")
         self.open_gateway()
 
     def open_gateway(self, demonstrations: int = 0) -> None:
         """A gateway that listens somewhere, and says so."""
+        keys = self.authority.server_bundle.curve
         self.gateway = Gateway(
-            "run", self.log, self.path / "cloud/weights", GatewayConfig(), keys=self.authority.server_bundle.curve,
+            self.run, self.log, self.path / self.run / "weights", GatewayConfig(), keys=keys,
             allowed=self.authority.allowed, tokens=self.tokens.get, demonstrations=demonstrations, clock=self._clock,
         )  # fmt: skip
         self._thread = threading.Thread(target=self.gateway.run)
         self._thread.start()
-        self.fleet.open_run("run", self.gateway.experience_address, self.gateway.weights_address)
+        self.fleet.open_run(self.run, self.gateway.experience_address, self.gateway.weights_address)
 
     def close_gateway(self) -> None:
         """Safe to call twice."""
@@ -74,16 +78,18 @@ class Plant:
         """Rows lost, duplicated and differing between the edge's log and the cloud's, which is closed for good."""
         self.close_gateway()
         self.log.close()
-        with Reader(self.path / "edge/spool") as edge, Reader(self.path / "cloud/log") as cloud:
-            found = compare(edge, cloud, "run")
+        with Reader(self.path / "edge/spool") as edge, Reader(self.path / self.run / "log") as cloud:
+            found = compare(edge, cloud, self.run)
         assert found.rows > 0
         return found.rows_lost, found.rows_duplicated, found.rows_differing
 
     def lease(self) -> None:
         """Leases the cell, as soon as it is there."""
 
+        self.tokens.clear()
+
         def granted() -> bool:
-            self.tokens.update(self.fleet.request_lease("run", count=1, cells=["arm"]).granted)
+            self.tokens.update(self.fleet.request_lease(self.run, count=1, cells=["arm"]).granted)
             return "arm" in self.tokens
 
         wait_for(granted)
@@ -103,7 +109,8 @@ class Plant:
     def close(self) -> None:
         self.close_gateway()
         self.fleet.close()
-        self.server.close()
+        if self._owns_server:
+            self.server.close()
         self.log.close()
 
 

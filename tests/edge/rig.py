@@ -23,6 +23,7 @@ from hal.task import Judgement
 from hal.teleop import TeleopReading
 from policies.policy import Policy
 from user_rl.clock import Clock, FakeClock
+from user_rl.errors import StorageCorrupt
 from user_rl.rows import Schema, make_schema
 from user_rl.specs import Array, Box, box
 from user_rl.versions import PolicySpec, Version
@@ -217,8 +218,9 @@ def bench(
     policies: dict[str, Policy] = {"w1": ConstantPolicy(calls, 0.1), "w2": ConstantPolicy(calls, 0.2)}
 
     def load(folder: Path, *, seed: int) -> tuple[Version, Policy]:
-        number = int(str(folder)[1:])
-        return version(number), policies[str(folder)]
+        if str(folder) not in policies:
+            raise StorageCorrupt(f"{folder} cannot be read")
+        return version(int(str(folder)[1:])), policies[str(folder)]
 
     desk = Desk(
         shared, recorder, pacer, edge, idle=clock, stopping=lambda: bool(stops),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hal.testing import Motion
-from tests.edge.plant import FAKE, Daemon, plant, wait_for
+from tests.edge.plant import FAKE, Daemon, Plant, plant, schema_of, wait_for
 from user_rl.rows import Kind, Klass
 
 pytestmark = pytest.mark.slow
@@ -125,6 +125,25 @@ def test_a_lease_that_is_taken_back_halts_the_cell_and_is_confirmed(tmp_path: Pa
         (stream,) = cloud.log.streams()
         (chunk,) = cloud.log.read(stream, cloud.log.synced(stream), 1)
         assert cloud.log.streams()[stream].view(chunk.data)["kind"][0] == Kind.LAST
+
+
+def test_a_cell_that_moves_to_another_run_and_back_records_each_under_a_boot_of_its_own(tmp_path: Path) -> None:
+    with plant(tmp_path) as (first, daemon):
+        second = Plant(tmp_path, "next", first)
+        try:
+            second.publish(schema_of(daemon.tree))
+            for cloud in (first, second, first):
+                held = cloud.rows()
+                cloud.lease()
+                wait_for(lambda cloud=cloud, held=held: cloud.rows() > held + 30)  # type: ignore[misc]
+                cloud.fleet.release(cloud.run)
+                wait_for(lambda: first.cell().lease == "free")
+                wait_for(lambda: first.rows() + second.rows() == first.cell().status.rows)
+            assert daemon.stop() == 0
+            assert [len(c.log.streams()) for c in (first, second)] == [2, 1]
+            assert first.differences() == second.differences() == (0, 0, 0)
+        finally:
+            second.close()
 
 
 def test_a_killed_control_is_halted_out_of_band_and_the_daemon_ends(tmp_path: Path) -> None:

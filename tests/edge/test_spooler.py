@@ -11,12 +11,12 @@ from edge.spooler import Spooler, boot_of, stream_name
 from tests.edge.rig import SCHEMA, make_config
 from tests.edge.test_ring import make_ring
 from user_rl.clock import FakeClock
-from user_rl.errors import StorageFull
 from user_rl.log import Log, LogConfig
 from user_rl.rows import Kind
 
 BOOT = bytes(range(16))
 STREAM = stream_name("arm", BOOT.hex(), "run")
+BOUND = LogConfig(segment_bytes=2**20)
 CONFIG = make_config(link=LinkConfig(commit_ms=20.0, commit_bytes=100 * SCHEMA.row_bytes))
 
 
@@ -30,10 +30,10 @@ def publish(ring: Ring, steps: range, *, run: bytes = b"run", generation: int = 
 class Desk:
     """A ring, a spool and the spooler between them."""
 
-    def __init__(self, path: Path, ring: Ring | None = None) -> None:
+    def __init__(self, path: Path, ring: Ring | None = None, bound: LogConfig = BOUND) -> None:
         self.clock = FakeClock(100.0)
         self.ring = ring or make_ring(256, SCHEMA)
-        self.spool = Log(path / "spool", LogConfig(segment_bytes=2**20))
+        self.spool = Log(path / "spool", bound)
         self.spooler = Spooler(self.ring, self.spool, CONFIG, BOOT, self.clock)
 
     def turn(self, after_s: float = 0.1) -> bool:
@@ -112,56 +112,29 @@ def test_later_generations_have_boots_of_their_own_that_any_successor_finds_agai
     assert len(boot_of(BOOT, 1)) == 32
 
 
-def test_a_full_disk_stops_the_draining_and_loses_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.slow
+def test_a_full_spool_stops_the_draining_until_the_cloud_has_acknowledged_and_loses_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    desk = Desk(tmp_path)
-    commit, full = desk.spool.commit, [True]
-
-    def sometimes() -> dict[str, int]:
-        if full:
-            raise StorageFull("the disk under spool is full; free space")
-        return commit()
-
-    monkeypatch.setattr(desk.spool, "commit", sometimes)
-    publish(desk.ring, range(3))
-    desk.turn()
-    assert not desk.turn()
-    publish(desk.ring, range(3, 250))
-    for _ in range(30):
-        assert not desk.turn()
-    assert desk.ring.tail == 0
-    assert desk.spooler.blocked == "the disk under spool is full; free space"
-    assert caplog.text.count("Rows wait in memory and then the robot holds still, until there is space") == 1
-    full.clear()
-    for _ in range(20):
-        desk.turn(0.5)
-    assert desk.spooler.idle
-    assert desk.spooler.blocked == ""
-    assert desk.spool.synced(STREAM) == 249
-    assert "the spool has space again; the robot goes on" in caplog.text
-    desk.spool.close()
-
-
-@pytest.mark.slow
-def test_the_spools_bound_holds_the_ring_back_until_the_cloud_has_acknowledged(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
-    desk.spool.close()
-    desk.spool = Log(tmp_path / "small", LogConfig(segment_bytes=2**16, max_bytes=2**18))
-    desk.spooler = Spooler(desk.ring, desk.spool, CONFIG, BOOT, desk.clock)
-    step = 0
-    for _ in range(200):
+    desk = Desk(tmp_path, bound=LogConfig(segment_bytes=2**16, max_bytes=2**18))
+    step, freed = 0, False
+    while step < 10_000:
         count = desk.ring.free()
         publish(desk.ring, range(step, step + count))
         step += count
         desk.turn(1.1)
-    assert desk.spooler.blocked
-    assert desk.ring.free() == 0
-    acknowledged = {STREAM: desk.spool.synced(STREAM)}
-    for _ in range(10):
+        if desk.spooler.blocked and desk.ring.free() == 0:
+            assert "allowed max_bytes" in desk.spooler.blocked
+            freed = True
+            desk.clock.advance(1.1)
+            desk.spooler.turn({STREAM: desk.spool.synced(STREAM)})
+    assert freed
+    while not desk.spooler.idle:
         desk.clock.advance(1.1)
-        desk.spooler.turn(acknowledged)
-    assert desk.ring.free() > 0
+        desk.spooler.turn({STREAM: desk.spool.synced(STREAM)})
+    assert desk.spool.synced(STREAM) == step - 1
     assert desk.spool.first_kept(STREAM) > 0
+    holds = caplog.text.count("Rows wait in memory and then the robot holds still, until there is space")
+    assert holds == caplog.text.count("the spool has space again; the robot goes on") > 0
     desk.spool.close()
