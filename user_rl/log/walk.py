@@ -4,6 +4,7 @@ It is a process of its own because a flipped bit in a page of LMDB's tree can ki
 """
 
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -23,14 +24,13 @@ class Walk(msgspec.Struct):
 
 def walk(path: Path) -> Walk:
     """Reads every chunk of a segment and holds it against its digest, the order table and the counts."""
-    found, segment = Walk([], {}), Segment(path)
+    found = Walk([], {})
     try:
-        _check_chunks(segment, found)
-        _check_counts(segment, found)
+        with closing(Segment(path)) as segment:
+            _check_chunks(segment, found)
+            _check_counts(segment, found)
     except StorageError as error:
         found.problems.append(str(error))
-    finally:
-        segment.close()
     return found
 
 
