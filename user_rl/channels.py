@@ -24,7 +24,6 @@ from user_rl.trust import CurveKeys
 log = logging.getLogger(__name__)
 
 Allowed = Callable[[], Mapping[str, str]]  # client public key (z85) → identity; asked live
-BURST = 100  # messages of refused peers that one receive drops at most
 KEYS_LOGGED = 1000  # different unknown keys that get a line each
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 CURVE_OVERHEAD_BYTES = 64  # command name, nonce, flags and MAC around a frame (33 in libzmq 4.3)
@@ -58,7 +57,6 @@ class ServerChannel:
         self._doorkeeper = _Doorkeeper(self._context, allowed)
         self._socket = _socket(self._context, zmq.ROUTER, keys, config or ChannelConfig())
         self._socket.curve_server = True
-        self._socket.zap_domain = b"user-rl"
         self._socket.router_mandatory = True
         try:
             _check_port(address)
@@ -81,18 +79,12 @@ class ServerChannel:
         return self._socket
 
     def receive(self, timeout_s: float) -> Received | None:
-        """The next message of a client that is allowed now; None when there is none."""
+        """The next message, as soon as there is one; None when there is none, or when its sender is not allowed now."""
         if not self._socket.poll(round(timeout_s * 1e3)):
             return None
-        for _ in range(BURST):
-            try:
-                peer, *frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return None
-            user = self._doorkeeper.user_of(peer, frames)
-            if user is not None:
-                return Received(peer.bytes, user, [frame.buffer for frame in frames])
-        return None
+        peer, *frames = self._socket.recv_multipart(copy=False)
+        user = self._doorkeeper.user_of(peer, frames)
+        return Received(peer.bytes, user, [frame.buffer for frame in frames]) if user is not None else None
 
     def send(self, peer: bytes, frames: Sequence[bytes | memoryview]) -> bool:
         """Queues an answer; False when the peer is gone or its queue is full. Never blocks."""

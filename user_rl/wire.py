@@ -147,7 +147,7 @@ def decode(frames: Sequence[Buffer], limits: Limits | None = None) -> tuple[Mess
         raise WireError(f"wire format {header[0]}, allowed {FORMAT}; bring both sides to one version")
     try:
         message = _decoder.decode(header[1:])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise WireError(f"a header of {len(header)} bytes is no message: {error}; drop it") from error
     _check_payloads(message, len(frames) - 1)
     return message, [memoryview(frame) for frame in frames[1:]]

@@ -66,6 +66,14 @@ def test_tokens_only_increase_across_cells_runs_and_restarts(store: Store, path:
     again.close()
 
 
+def test_a_token_is_not_given_out_again_when_its_grant_is_deleted(store: Store) -> None:
+    [first] = store.grant([ARM], "demo", autonomy_s=1.0)
+    store.boot("arm", "x")
+    store._db.executescript("DELETE FROM grants; DELETE FROM boots;")
+    assert store.grant([first], "demo", autonomy_s=1.0)[0].token == 2
+    assert store.boot("arm", "y") == 2
+
+
 def test_tokens_stay_above_any_that_a_record_names(store: Store) -> None:
     store.save(replace(ARM, token=57))
     assert [r.token for r in store.grant([ARM, LEG], "demo", autonomy_s=1.0)] == [58, 59]
