@@ -14,10 +14,10 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cloud.authority import Authority
+from cloud.claim import token_reader
 from cloud.config import LaunchConfig, algorithm_config
 from cloud.gateway import Gateway
 from cloud.learner import Learner
-from cloud.leases import token_reader
 from cloud.run import RunFolder
 from user_rl.clock import SystemClock
 from user_rl.errors import ConfigError, UserRlError

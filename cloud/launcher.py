@@ -19,12 +19,12 @@ from rich.console import Console
 
 from cloud.actors import Cloud
 from cloud.authority import Authority
+from cloud.claim import Claim
 from cloud.config import STORE, LaunchConfig, build_launch, compose_launch
 from cloud.demonstrations import copy_demonstrations
 from cloud.edges import SimulatedEdges
 from cloud.ending import finish
 from cloud.fleet.ensure import ensure_fleet
-from cloud.leases import Leases
 from cloud.progress import Progress
 from cloud.run import RunFolder, find_run, keep_config, read_json, write_json
 from cloud.tracker import Tracker, make_tracker
@@ -123,7 +123,7 @@ class Driver:
         cells = simulated_cells(folder, config)
         self._client = FleetClient(authority.mint(folder.name, kind="run", fleet_address=self._fleet_address))
         on_exit.callback(self._client.close)
-        self._leases = Leases(
+        self._claim = Claim(
             self._client, folder.leases, run=folder.name, robots=config.robots, cells=cells, clock=clock
         )  # fmt: skip
         trees = {cell: edge_tree(folder, config, cell, i) for i, cell in enumerate(cells)}
@@ -135,10 +135,10 @@ class Driver:
     def learn(self, progress: Progress) -> None:
         """Starts everything and watches it until the learner is done."""
         self._cloud.start()
-        self._leases.tick(**self._cloud.addresses)
+        self._claim.tick(**self._cloud.addresses)
         self._edges.start()
         while not self._cloud.done():
-            self._leases.tick(**self._cloud.addresses)
+            self._claim.tick(**self._cloud.addresses)
             self._edges.watch()
             self._look()
             progress.show(self.status)
@@ -149,7 +149,7 @@ class Driver:
         """Ends the robots' part first, so that what they hold still arrives, then the cloud's."""
         progress.say("[dim]stopping: checkpoint, then the robots, then what they still hold[/]")
         self._cloud.stop_learner()
-        self._leases.release()
+        self._claim.release()
         self._edges.stop(timeout_s=EDGES_STOP_S)
         self._look()
         self._cloud.close()
@@ -160,7 +160,7 @@ class Driver:
         self.status = {**self.status, **seen, "wall_s": wall_s, "written_s": time.time()}
         self.status |= {
             "edge_pids": self._edges.pids() or self.status.get("edge_pids", {}),
-            "reason": self._leases.reason,
+            "reason": self._claim.reason,
         }
         write_json(self._folder.status, self.status)
         _track(self._tracker, self.status)

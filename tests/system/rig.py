@@ -17,8 +17,8 @@ from cloud.run import RunFolder, read_json
 
 SMALL = (
     "experiment=peg_insertion_rlpd", "demonstrations.count=3", "algorithm.batch_size=32",
-    "algorithm.critic_hidden=[32,32]", "algorithm.policy.hidden=[32,32]", "learner.warmup_rows=60", "learner.checkpoint_s=1",
-    "learner.publish_every=20", "evaluation.episodes=2", "evaluation.baseline_updates=0", "learner.max_minutes=null",
+    "algorithm.critic_hidden=[32,32]", "algorithm.policy.hidden=[32,32]", "learner.warmup_rows=60",
+    "learner.checkpoint_s=1", "learner.publish_every=20", "evaluation.episodes=2", "evaluation.baseline_updates=0", "learner.max_minutes=null",
 )  # fmt: skip
 PATIENCE_S = 150.0
 
@@ -33,7 +33,7 @@ class Run:
 
     def resume(self, *overrides: str) -> None:
         """Goes on with the run after a kill."""
-        self.driver = self._start("resume", "r", "--runs", f"{self._root}/runs", *overrides)
+        self.driver = self._start("resume", "r", *overrides, "--runs", f"{self._root}/runs")
 
     @property
     def status(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def no_life_burst(metrics: list[dict[str, Any]]) -> None:
     for points in lives.values():
         first = points[0]
         for point in points:
-            due = RATIO * (point["env_steps"] - max(first["env_steps"], WARMUP))
+            due = max(0.0, RATIO * (point["env_steps"] - max(first["env_steps"], WARMUP)))
             assert point["updates"] - first["updates"] <= due + 2 * TOLERANCE + RATIO
 
 

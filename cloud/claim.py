@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 RENEW_EVERY_S = 1.0
 
 
-class Leases:
+class Claim:
     """Keeps what the run was granted. All calls from one thread."""
 
     def __init__(

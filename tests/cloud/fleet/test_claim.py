@@ -1,0 +1,99 @@
+"""cloud.claim: the run's side of a lease, against a real fleet."""
+
+from pathlib import Path
+
+import pytest
+
+from cloud.claim import Claim, token_reader
+from cloud.config import RobotsConfig
+from cloud.fleet import FleetServer
+from cloud.run import read_json, write_json
+from tests.cloud.fleet.conftest import Enrol
+from user_rl.clock import FakeClock
+from user_rl.fleet import Card, FleetClient, Status
+
+WHERE = {"experience": "tcp://127.0.0.1:1001", "weights": "tcp://127.0.0.1:1002"}
+
+
+def register(client: FleetClient, cell: str) -> None:
+    boot = cell.encode().hex().ljust(32, "0")[:32]
+    client.register(
+        Card(cell=cell, boot=boot, model="panda_sim", rate_hz=10, schema_digest="d", action_dim=4, on_silence="stops")
+    )
+    client.heartbeat(cell, boot, Status(state="waiting for a lease"))
+
+
+def make_claim(enrol: Enrol, path: Path, clock: FakeClock, *cells: str, count: int = 1) -> Claim:
+    robots = RobotsConfig(count=count)
+    return Claim(enrol("r", "run"), path, run="r", robots=robots, cells=cells, clock=clock)
+
+
+def test_what_is_granted_is_written_down_for_the_gateway(enrol: Enrol, clock: FakeClock, tmp_path: Path) -> None:
+    register(enrol("a", "edge"), "a")
+    claim = make_claim(enrol, tmp_path / "leases.json", clock, "a")
+    claim.tick(**WHERE)
+    assert claim.granted.keys() == {"a"}
+    assert read_json(tmp_path / "leases.json") == claim.granted
+    assert token_reader(tmp_path / "leases.json")("a") == claim.granted["a"] > 0
+
+
+def test_a_queued_request_says_why_and_is_asked_again(enrol: Enrol, clock: FakeClock, tmp_path: Path) -> None:
+    claim = make_claim(enrol, tmp_path / "leases.json", clock, "a", "b", count=2)
+    register(enrol("a", "edge"), "a")
+    claim.tick(**WHERE)
+    assert claim.granted == {}
+    assert "b is not registered" in claim.waiting
+    register(enrol("b", "edge"), "b")
+    claim.tick(**WHERE)
+    assert claim.granted == {}, "asked again before its time"
+    clock.advance(1.0)
+    claim.tick(**WHERE)
+    assert claim.granted.keys() == {"a", "b"}
+    assert claim.waiting == ""
+
+
+def test_a_lease_is_kept_for_as_long_as_it_is_renewed(enrol: Enrol, clock: FakeClock, tmp_path: Path) -> None:
+    edge = enrol("a", "edge")
+    register(edge, "a")
+    claim = make_claim(enrol, tmp_path / "leases.json", clock, "a")
+    claim.tick(**WHERE)
+    token = claim.granted["a"]
+    for _ in range(5):
+        clock.advance(30.0)
+        claim.tick(**WHERE)
+    assert claim.granted == {"a": token}
+
+
+def test_a_released_cell_is_free_again_and_its_token_old(enrol: Enrol, clock: FakeClock, tmp_path: Path) -> None:
+    register(enrol("a", "edge"), "a")
+    claim = make_claim(enrol, tmp_path / "leases.json", clock, "a")
+    claim.tick(**WHERE)
+    claim.release()
+    assert claim.granted == {}
+    assert [r.lease for r in enrol("me", "admin").list()] != ["held"]
+
+
+def test_a_fleet_that_is_away_costs_one_warning_and_keeps_what_was_granted(
+    enrol: Enrol, fleet: FleetServer, clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    register(enrol("a", "edge"), "a")
+    claim = make_claim(enrol, tmp_path / "leases.json", clock, "a")
+    claim.tick(**WHERE)
+    granted = dict(claim.granted)
+    fleet.close()
+    for _ in range(3):
+        clock.advance(1.0)
+        claim.tick(**WHERE)
+    assert claim.granted == granted
+    assert claim.reason
+    assert len(caplog.records) == 1
+
+
+def test_tokens_are_read_again_when_they_change(tmp_path: Path) -> None:
+    path = tmp_path / "leases.json"
+    token = token_reader(path)
+    assert token("a") is None
+    write_json(path, {"a": 7})
+    assert token("a") == 7
+    write_json(path, {"a": 8, "b": 9})
+    assert (token("a"), token("b"), token("c")) == (8, 9, None)
