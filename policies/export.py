@@ -16,7 +16,7 @@ def write_weights(path: Path, tensors: Mapping[str, Array]) -> tuple[str, int]:
 
     Raises OSError. The caller renames the folder and syncs its parent; a name that exists is never overwritten.
     """
-    data = save({name: np.ascontiguousarray(value) for name, value in sorted(tensors.items())})
+    data = save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
     with path.open("xb") as file:
         file.write(data)
         file.flush()

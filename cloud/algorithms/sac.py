@@ -56,7 +56,7 @@ class Sac:
             self.actor.features, actions, config.critic_hidden,
             count=2, layer_norm=False, generator=initial,
         ).to(self._device)  # fmt: skip
-        self.targets = copy.deepcopy(self.critics).requires_grad_(False)
+        self.targets = copy.deepcopy(self.critics)
         self.log_temperature = torch.tensor(config.initial_temperature, device=self._device).log().requires_grad_()
         self.target_entropy = config.target_entropy_per_action * actions
         self._critic_pairs: tuple[list[Tensor], list[Tensor]] = (

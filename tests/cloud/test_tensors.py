@@ -55,6 +55,7 @@ def test_both_images_shift_on_their_own_and_the_state_stays() -> None:
     moved = shifted(data, 4, Generator().manual_seed(0))
     assert torch.equal(moved.observation["observation.state"], data.observation["observation.state"])
     assert not torch.equal(moved.observation[EYE], data.observation[EYE])
+    assert not torch.equal(moved.next_observation[EYE], data.next_observation[EYE])
     assert not torch.equal(moved.observation[EYE], moved.next_observation[EYE])
 
 

@@ -23,7 +23,9 @@ def test_each_camera_gives_its_features_in_the_order_of_names() -> None:
     seen = {"observation.images.b": images(2, 64, 64), "observation.images.a": images(2, 128, 128)}
     out = pixels(seen).detach()
     assert out.shape == (2, 16)
-    assert float(out.abs().max()) <= 1.0
+    raw = out.double().atanh().reshape(2, 2, 8)  # tanh of a LayerNorm
+    torch.testing.assert_close(raw.mean(dim=2), torch.zeros(2, 2).double(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(raw.var(dim=2, correction=0), torch.ones(2, 2).double(), atol=1e-2, rtol=0)
     other = pixels(seen | {"observation.images.b": 255 - seen["observation.images.b"]}).detach()
     assert torch.equal(out[:, :8], other[:, :8])
     assert not torch.equal(out[:, 8:], other[:, 8:])
