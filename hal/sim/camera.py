@@ -29,7 +29,7 @@ _PACKAGES = "apt-get install libegl1 libgl1-mesa-dri (EGL) or libosmesa6 (OSMesa
 class Gl(StrEnum):
     """The library that draws."""
 
-    AUTO = "auto"  # MUJOCO_GL if it names one of these, else EGL if it is there, else OSMesa
+    AUTO = "auto"  # what MUJOCO_GL or PYOPENGL_PLATFORM names, else EGL if it is there, else OSMesa
     EGL = "egl"
     OSMESA = "osmesa"
 
@@ -52,7 +52,8 @@ class SimCameraConfig:
 
     def __post_init__(self) -> None:
         if not (0 < self.height <= _MAX_PIXELS and 0 < self.width <= _MAX_PIXELS):
-            raise ValueError(f"{self.width} x {self.height} pixels, allowed 1 to {_MAX_PIXELS} each; change the size")
+            size = f"height = {self.height}, width = {self.width}"
+            raise ValueError(f"{size}, allowed 1 to {_MAX_PIXELS} pixels each; change them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +168,7 @@ def _context(config: SimCameraConfig) -> Any:  # noqa: ANN401  # mujoco.egl's or
 
 
 def _library(wanted: Gl) -> Gl:
-    named = os.environ.get("MUJOCO_GL", "").lower()
+    named = (os.environ.get("MUJOCO_GL") or os.environ.get("PYOPENGL_PLATFORM") or "").lower()
     if wanted is Gl.AUTO and named in (Gl.EGL, Gl.OSMESA):
         return Gl(named)
     candidates = {Gl.EGL: "EGL", Gl.OSMESA: "OSMesa"}
