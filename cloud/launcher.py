@@ -7,8 +7,8 @@ the launcher ends its children and its actors; whoever comes next waits for the 
 """
 
 import contextlib
+import os
 import signal
-import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,7 +157,7 @@ class Driver:
     def _look(self) -> None:
         seen = self._cloud.status()
         wall_s = self._clock.now_s() - self._start_s
-        self.status = {**self.status, **seen, "wall_s": wall_s, "written_s": time.time()}
+        self.status = {**self.status, **seen, "wall_s": wall_s, "driver_pid": os.getpid()}
         self.status |= {
             "edge_pids": self._edges.pids() or self.status.get("edge_pids", {}),
             "reason": self._claim.reason,

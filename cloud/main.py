@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,6 @@ from rich.table import Table
 from user_rl.errors import UserRlError
 
 HOME = "~/.user-rl"
-STALE_S = 10.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,7 +125,10 @@ def _status(args: argparse.Namespace) -> int:
         rate = s.get("success_rate")
         numbers = [f"{s.get(key) or 0:,}" for key in ("episodes", "env_steps", "updates")]
         table.add_row(name, _phase(s), "-" if rate is None else f"{100 * rate:.0f} %", *numbers)
-    Console().print(table if statuses else f"no runs in {Path(args.runs).resolve()}; start one with user-rl launch")
+    if statuses:
+        Console().print(table)
+    else:
+        print(f"no runs in {Path(args.runs).resolve()}; start one with user-rl launch")
     return 0
 
 
@@ -142,9 +145,9 @@ def _show(name: str, status: dict[str, object], *, as_json: bool) -> int:
 def _phase(status: dict[str, object]) -> str:
     """The phase, or `stopped` where the driver that wrote it is gone."""
     phase, pid = str(status.get("phase", "not started")), status.get("driver_pid")
-    alive = False
+    alive: object = False
     with contextlib.suppress(OSError):
-        alive = isinstance(pid, int) and b"user-rl" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        alive = isinstance(pid, int) and re.search(b"user-rl|cloud.main", Path(f"/proc/{pid}/cmdline").read_bytes())
     return phase if alive or phase in ("done", "not started") else f"stopped ({phase}); go on with user-rl resume"
 
 

@@ -1,8 +1,8 @@
 """wire: the durable uplink's MB/s over the smaller of a bare CURVE socket's and a bare synced LMDB's.
 
-At steps of 100 and 300 kB, the spool filled beforehand. The system is the edge's real uplink in one process and the real
-gateway in another: spool -> CURVE -> checks -> log, fsync -> ack, from the first acknowledgement on to the last. The three
-are interleaved and every figure is the median of the repeats.
+At steps of 100 and 300 kB, the spool filled beforehand. The system is the edge's real uplink in one process and the
+real gateway in another: spool -> CURVE -> checks -> log, fsync -> ack, from the first acknowledgement on to the last.
+The three are interleaved and every figure is the median of the repeats.
 """
 
 import argparse
