@@ -82,7 +82,6 @@ class _Session:
     log_id: str
     epoch: int
     token: int
-    appended: int
     behind: bool = False  # rows were turned away since its Hello: it must say Hello again
     permit: Permit | None = None  # the last one sent
     lost_s: float | None = None  # since when its peer cannot be reached
@@ -112,7 +111,7 @@ class Ingest:
     @property
     def cells(self) -> list[str]:
         """The cells that can be reached now."""
-        return sorted({s.cell for s in self._sessions.values() if s.lost_s is None})
+        return sorted({s.cell for s in list(self._sessions.values()) if s.lost_s is None})
 
     @property
     def pending(self) -> bool:
@@ -177,28 +176,33 @@ class Ingest:
                 session.lost_s = self._clock.now_s() if session.lost_s is None else session.lost_s
 
     def _hello(self, peer: bytes, user: str, hello: Hello) -> list[Answer]:
-        if self.full:
-            raise Refusal(hello.stream, "full", "the cloud's disk is full; say Hello again in a second")
         schema = self._check_hello(user, hello)
-        if self._dirty and (full := [a for a in self.commit() if isinstance(a[1], Refused)]) and self.full:
-            return full
+        answers = self.commit() if self._dirty and not self.full else []
+        if self.full:
+            full = Refused(hello.stream, "full", "the cloud's disk is full; say Hello again in a second")
+            return [*answers, (peer, full)]
         try:
             cursor = self._log.open_stream(hello.stream, schema)
         except SchemaMismatch as error:
             raise Refusal(hello.stream, "schema", str(error)) from error
-        if hello.first_kept > cursor + 1:
-            log.warning("%s: rows %d to %d are nowhere; noted as a gap", hello.stream, cursor + 1, hello.first_kept - 1)
-            self._log.append_gap(hello.stream, cursor + 1, hello.first_kept - 1)
-            cursor = hello.first_kept - 1
-            try:
-                self._log.commit()
-            except StorageFull as error:
-                self._dirty.add(hello.stream)
-                return self._now_full(error) or [(peer, Refused(hello.stream, "full", str(error)))]
         self._schema = self._schema or schema
-        session = _Session(hello.stream, peer, user, schema, hello.log_id, hello.epoch, hello.token, appended=cursor)
+        if hello.first_kept > cursor + 1:
+            cursor = hello.first_kept - 1
+            answers += self._note_gap(hello.stream, cursor)
+        cell = hello.stream.partition("/")[0]
+        session = _Session(hello.stream, peer, cell, schema, hello.log_id, hello.epoch, hello.token)
+        if self.full:
+            return [*answers, (peer, Refused(hello.stream, "full", "the cloud's disk is full; say Hello again"))]
         self._sessions[hello.stream] = session
-        return [(peer, Welcome(hello.stream, cursor)), *self.permits()]
+        return [*answers, (peer, Welcome(hello.stream, cursor)), *self.permits()]
+
+    def _note_gap(self, stream: str, last: int) -> list[Answer]:
+        first = self._log.synced(stream) + 1
+        log.warning("%s: rows %d to %d are nowhere; noted as a gap", stream, first, last)
+        self._log.append_gap(stream, first, last)
+        self._dirty.add(stream)
+        self._sessions.pop(stream, None)
+        return self.commit()
 
     def _check_hello(self, user: str, hello: Hello) -> Schema:
         cell, _, rest = hello.stream.partition("/")
@@ -239,9 +243,10 @@ class Ingest:
             session.behind = True
             raise
         session.lost_s = None
-        if rows.first + rows.count - 1 <= session.appended:
+        appended = self._log.appended(rows.stream)
+        if rows.first + rows.count - 1 <= appended:
             return [(peer, Ack(rows.stream, self._log.synced(rows.stream)))]
-        self._append(session, records[session.appended + 1 - rows.first :])
+        self._append(session, records[appended + 1 - rows.first :])
         return []
 
     def _check_rows(self, session: _Session, rows: Rows, payload: memoryview) -> Array:
@@ -252,8 +257,9 @@ class Ingest:
         if digest(payload) != rows.digest:
             text = f"rows {rows.first} to {rows.first + rows.count - 1} changed on the way; send them again"
             raise Refusal(rows.stream, "digest", text)
-        if rows.first > session.appended + 1:
-            text = f"rows from {rows.first}, allowed {session.appended + 1}; say Hello and send what follows"
+        expected = self._log.appended(rows.stream) + 1
+        if rows.first > expected:
+            text = f"rows from {rows.first}, allowed {expected}; say Hello and send what follows"
             raise Refusal(rows.stream, "order", text)
         records = session.schema.view(payload)
         if problem := find_problem(records, rows.first, self._run):
@@ -268,7 +274,6 @@ class Ingest:
         if not self._dirty:
             self._pending_since_s = self._clock.now_s()
         self._log.append(session.stream, records)
-        session.appended += len(records)
         self._dirty.add(session.stream)
         self._pending_bytes += records.nbytes
         self.rows += len(records)
