@@ -102,6 +102,8 @@ class Ingest:
         self._sessions: dict[str, _Session] = {}
         self._dirty: set[str] = set()
         self._pending_bytes, self._pending_since_s, self._retry_s = 0, 0.0, 0.0
+        self._pending_online = 0
+        self._pending_closed: list[EpisodeSum] = []
         self._told_s: dict[tuple[bytes, str], float] = {}
         self._said_s: dict[tuple[str, str], float] = {}
         self._tally = EpisodeTally()
@@ -147,6 +149,9 @@ class Ingest:
         except StorageFull as error:
             return self._now_full(error)
         dirty, self._dirty, self._pending_bytes = sorted(self._dirty), set(), 0
+        self.online_rows += self._pending_online  # a permit counts what its cursor covers, no more
+        self._count(self._pending_closed)
+        self._pending_online, self._pending_closed = 0, []
         answers: list[Answer] = []
         for session in (self._sessions[s] for s in dirty if s in self._sessions):
             answers.append((session.peer, Ack(session.stream, self._log.synced(session.stream))))
@@ -278,8 +283,8 @@ class Ingest:
         self._pending_bytes += records.nbytes
         self.rows += len(records)
         self.bytes += records.nbytes
-        self.online_rows += online_steps(records)
-        self._count(self._tally.add(session.stream, records))
+        self._pending_online += online_steps(records)
+        self._pending_closed += self._tally.add(session.stream, records)
 
     def _count(self, closed: list[EpisodeSum]) -> None:
         self.demonstrations += sum(e.success and e.klass == Klass.DEMONSTRATION for e in closed)

@@ -308,6 +308,7 @@ def test_permits_share_what_the_limiter_allows_among_the_cells(door: Door) -> No
     door.ingest.total_rows = 10
     assert door.hello() == [Welcome(STREAM, -1), Permit(STREAM, 9, 0)]
     door.send(episode())
+    assert door.ingest.permits() == []
     assert door.commit() == [Ack(STREAM, 4), Permit(STREAM, 4 + 6, 0)]
     other = make_hello(stream="cell-1/b1/run")
     answers = door.tell(other, peer=b"peer-1", user="edge:cell-1")
@@ -356,6 +357,7 @@ def test_demonstrations_are_wanted_until_enough_succeeded(tmp_path: Path) -> Non
     door = Door(tmp_path, demonstrations=2)
     assert door.hello() == [Welcome(STREAM, -1), Permit(STREAM, UNLIMITED, 2)]
     door.send(episode(0, 0, demonstration=True))
+    assert door.ingest.permits() == []  # not before its rows are acknowledged
     door.send(episode(5, 1, demonstration=True, success=False))
     door.send(episode(10, 2))
     assert door.commit() == [Ack(STREAM, 14), Permit(STREAM, UNLIMITED, 1)]
