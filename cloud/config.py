@@ -6,9 +6,6 @@ The cell's keys (robot, task, cameras, teleop, guard) stand at the root, as they
 from dataclasses import dataclass, field
 from typing import Any
 
-from hal.make import STORE as CELL_STORE
-from hal.make import CellConfig, make_cell
-
 from cloud.algorithms import ALGORITHMS
 from cloud.gateway import GatewayConfig
 from cloud.learner import LearnerConfig
@@ -16,6 +13,8 @@ from cloud.replay import ReplayConfig
 from cloud.tracker import check_tracker
 from hal.cell import Cell
 from hal.guard import GuardConfig
+from hal.make import STORE as CELL_STORE
+from hal.make import CellConfig, make_cell
 from user_rl.clock import FreeRunningClock
 from user_rl.config import Tree, build, compose, defaults
 from user_rl.errors import ConfigError

@@ -7,6 +7,7 @@ construction: the addresses are known before `run` begins, which serves until `s
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,10 @@ class Gateway:
         self._config, self._clock = config, clock
         self._ingest = Ingest(run, log_, config, tokens=tokens, demonstrations=demonstrations, clock=clock)
         self._experience = ServerChannel(f"tcp://{config.host}:{config.port}", keys, allowed)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._experience.close)
             self._weights = WeightsDoor(run, WeightStore(weights), config, keys=keys, allowed=allowed)
-        except BaseException:
-            self._experience.close()
-            raise
+            undo.pop_all()
         self.experience_address, self.weights_address = self._experience.address, self._weights.address
         self._stopping = threading.Event()
 

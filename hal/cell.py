@@ -3,6 +3,7 @@
 The control loop knows only this class. Observations are named as LeRobot names them.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from hal.camera import Camera
@@ -43,12 +44,11 @@ class Cell:
 
     def open(self) -> None:
         """Opens every part; closes what was opened if one of them refuses."""
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             for part in self._parts():
                 part.open()
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     def observe(self) -> Observation:
         """Reads the robot and every camera and checks each value against its spec."""
