@@ -6,6 +6,7 @@ All cameras of a process use one GL library: PyOpenGL binds to the first that it
 """
 
 import ctypes.util
+import importlib
 import os
 from dataclasses import dataclass
 from enum import StrEnum
@@ -134,7 +135,11 @@ class _Screen:
         self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, model.camera(camera).id
         self._rect = mujoco.MjrRect(0, 0, config.width, config.height)
         self._pixels = np.empty((config.height, config.width, 3), np.uint8)
-        self._renderer = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
+        try:
+            self._renderer = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
+        except mujoco.FatalError as error:
+            self._context.free()
+            raise HardwareError(f"{camera} cannot draw {config.width} x {config.height} pixels: {error}") from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._renderer)
 
     def draw(self, data: Any) -> Array:  # noqa: ANN401
@@ -158,13 +163,21 @@ class _Screen:
 def _context(config: SimCameraConfig) -> Any:  # noqa: ANN401  # mujoco.egl's or mujoco.osmesa's GLContext
     library = _library(config.gl)
     try:
-        if library is Gl.EGL:
-            from mujoco.egl import GLContext
-        else:
-            from mujoco.osmesa import GLContext
-        return GLContext(config.width, config.height)
-    except (ImportError, AttributeError, RuntimeError, OSError) as error:  # what PyOpenGL raises without a library
-        raise HardwareError(f"no pictures from {library}: {error}; {_PACKAGES}") from error
+        module = importlib.import_module(f"mujoco.{library}")
+    except (ImportError, AttributeError, OSError) as error:  # what PyOpenGL raises without its library
+        raise _no_pictures(library, error) from error
+    gl_error = importlib.import_module("OpenGL.error").Error  # not before: PyOpenGL binds when first imported
+    try:
+        if library is Gl.EGL and not module.create_initialized_egl_device_display():
+            raise ImportError("EGL finds no device")  # before GLContext does, which then fails to clean up
+        return module.GLContext(config.width, config.height)
+    except (ImportError, RuntimeError, gl_error) as error:  # the library is there, its drivers are not
+        raise _no_pictures(library, error) from error
+
+
+def _no_pictures(library: Gl, error: Exception) -> HardwareError:
+    reason = " ".join(str(error).split())
+    return HardwareError(f"no pictures from {library}: {reason}; {_PACKAGES}")
 
 
 def _library(wanted: Gl) -> Gl:

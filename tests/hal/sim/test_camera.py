@@ -1,5 +1,6 @@
 """Pictures of the simulated cell. Tests that draw are marked gl and skipped only where no library can draw at all."""
 
+import ctypes.util
 import os
 import subprocess
 import sys
@@ -20,6 +21,10 @@ from user_rl.errors import HardwareError
 from user_rl.specs import Array
 
 IMAGES = "observation.images"
+SAYS = (  # what opening a cell with cameras ends in
+    "from tests.hal.sim.test_camera import make\nfrom user_rl.errors import HardwareError\n"
+    "try:\n    make().open()\nexcept HardwareError as error:\n    print(error)"
+)
 ROOT = Path(__file__).parents[3]
 
 
@@ -168,8 +173,6 @@ def test_cameras_may_be_large_and_oblong() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("library", ["egl", "osmesa"])
 def test_each_library_that_is_installed_draws_and_leaves_quietly(library: str) -> None:
-    import ctypes.util
-
     if not ctypes.util.find_library({"egl": "EGL", "osmesa": "OSMesa"}[library]):
         pytest.skip(f"{library} is not installed")
     code = (
@@ -204,14 +207,22 @@ def test_without_a_library_the_packages_are_named(monkeypatch: pytest.MonkeyPatc
 def test_a_library_that_fails_to_load_is_reported_in_one_line(library: str) -> None:
     """PyOpenGL is told to load a platform that is not the wanted one, which fails as a missing library does."""
     other = {"egl": "osmesa", "osmesa": "egl"}[library]
-    code = (
-        "from tests.hal.sim.test_camera import make\nfrom user_rl.errors import HardwareError\n"
-        "try:\n    make().open()\nexcept HardwareError as error:\n    print(error)"
-    )
-    run = python(code.replace("make()", f"make(gl='{library}')"), PYOPENGL_PLATFORM=other)
+    run = python(SAYS.replace("make()", f"make(gl='{library}')"), PYOPENGL_PLATFORM=other)
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith(f"no pictures from {library}: ")
     assert "libosmesa6" in run.stdout
+
+
+@pytest.mark.slow
+def test_a_library_without_its_drivers_is_reported_in_one_line() -> None:
+    if not ctypes.util.find_library("EGL"):
+        pytest.skip("EGL is not installed")
+    run = python(SAYS.replace("make()", "make(gl='egl')"), __EGL_VENDOR_LIBRARY_DIRS=str(ROOT / "docs"))
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("\n") == 1
+    assert run.stderr == ""
+    assert run.stdout.startswith("no pictures from egl: ")
+    assert "libgl1-mesa-dri" in run.stdout
 
 
 @pytest.mark.parametrize(
