@@ -16,6 +16,13 @@ class Pace(StrEnum):
     FREE = "free"
 
 
+class Realtime(StrEnum):
+    """Whether control asks for FIFO scheduling."""
+
+    AUTO = "auto"  # in real pace, where permitted; one line where not
+    OFF = "off"
+
+
 @dataclass(frozen=True, kw_only=True)
 class LinkConfig:
     """Sizes and times of spooling, sending and fetching."""
@@ -51,7 +58,7 @@ class EdgeConfig:
     hold_at_permit: bool = (
         False  # real pace: wait between episodes while the learner is behind (free pace always waits)
     )
-    realtime: bool = True  # FIFO scheduling in real pace, where permitted
+    realtime: Realtime = Realtime.AUTO
     restart_control: bool | None = None  # None: in free pace only. A latched fault is never restarted
     allow_no_silence_stop: bool = False  # run a robot that nothing stops when commands stop coming
     pulse_s: float | None = None  # control is wedged after; None: 2 in real pace, 20 in free

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.config import EdgeConfig
+from edge.config import EdgeConfig, Realtime
 from edge.desk import Desk
 from edge.loop import control
 from edge.orders import Card, Report, State
@@ -69,7 +69,7 @@ def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], bool], make: 
     check_silence(cell, config)
     ring = shared.make_ring(card_of(cell), config.ring_bytes)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    if config.realtime and not config.free:
+    if config.realtime is Realtime.AUTO and not config.free:
         try_realtime()
     recorder, pacer = Recorder(ring, task=cell.task.name), Pacer(clock, cell.robot.spec.rate_hz)
     desk = Desk(

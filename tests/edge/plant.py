@@ -32,7 +32,7 @@ FAKE: dict[str, Any] = {
     "robot": {"name": "fake", "rate_hz": 100.0},
     "task": {"name": "fake", "max_steps": 20},
     "link": {"heartbeat_s": 0.2, "weights_every_s": 0.1},
-    "realtime": False,
+    "realtime": "off",
     "drain_s": 20.0,
     "pulse_s": 10.0,
 }

@@ -121,11 +121,13 @@ def test_as_many_successful_demonstrations_are_recorded_as_the_cloud_has_not_cou
     with bench(max_steps=9, succeeds_at=1, script=drives) as b:
         b.order(demonstrations=2)
         b.clock.at(0.25, lambda: b.order(demonstrations=1, acknowledged=1))  # it has counted the first of them
+        b.clock.at(0.35, lambda: b.order(demonstrations=1, acknowledged=3))  # both, and wants one more
         b.stop_after(0.55)
         b.run()
         rows = b.rows()
     starts = rows[rows["frame_index"] == 0]
-    assert starts["klass"].tolist() == [Klass.DEMONSTRATION] * 2 + [Klass.ONLINE] * 4
+    shown, online = Klass.DEMONSTRATION, Klass.ONLINE
+    assert starts["klass"].tolist() == [shown, shown, online, online, shown, online]
 
 
 def test_a_failed_demonstration_keeps_its_class_and_does_not_count() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cloud.weights import WeightStore
-from edge.config import EdgeConfig, Pace
+from edge.config import EdgeConfig, Pace, Realtime
 from edge.evaluate import evaluate
 from edge.main import configuration, main
 from hal.make import CellConfig
@@ -28,10 +28,12 @@ def weights(tmp_path: Path) -> Path:
 
 
 def test_the_defaults_and_the_overrides_make_one_configuration() -> None:
-    tree = configuration(None, ["name=arm", "bundle=b", "home=h", "robot=fake", "task=fake", "task.max_steps=7"])
+    tree = configuration(
+        None, ["name=arm", "bundle=b", "home=h", "robot=fake", "task=fake", "task.max_steps=7", "realtime=off"]
+    )
     config = build(EdgeConfig, tree)
     assert (config.name, config.pace, config.task["max_steps"]) == ("arm", Pace.REAL, 7)
-    assert config.link.answer_s == 5.0
+    assert (config.link.answer_s, config.realtime) == (5.0, Realtime.OFF)
 
 
 def test_what_must_be_set_is_named() -> None:
