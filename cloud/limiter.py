@@ -44,7 +44,7 @@ class RateLimiter:
         if not self._pace_robots:
             return None
         ahead = (updates - self.state.base_updates + self.tolerance) / self.ratio
-        return max(self.warmup_rows, math.floor(self.state.base_rows + ahead))
+        return math.floor(self.state.base_rows + ahead)
 
     def resumed(self, online_rows: int, updates: int, state: LimiterState) -> None:
         """Moves the base of a restored `state` to the rows and updates that there are.

@@ -99,6 +99,7 @@ def histories(draw: st.DrawFn) -> list[tuple[str, Array]]:
             fate = draw(st.sampled_from(["whole", "whole", "cut", "hole"]))
             if fate == "cut":
                 rows = rows[: draw(st.integers(1, length))]
+                step = int(rows["step"][-1]) + 1
             pieces = list(_pieces(draw, rows))
             if fate == "hole" and len(pieces) > 2 and klass == Klass.ONLINE:
                 del pieces[1]
@@ -278,6 +279,16 @@ def test_a_slab_lists_its_transitions_where_they_are_scarce() -> None:
     slab.add("a/1/run", episode_rows(SCHEMA, rng, length=5, first_step=1000, number=99))
     assert slab.transitions * SCARCE < slab.size
     assert set(slab.draw(rng, 200).tolist()) == {60, 61, 62, 63, 64}
+
+
+def test_neither_a_jump_nor_another_episode_is_a_successor() -> None:
+    slab, rng = Slab(SCHEMA, 100), np.random.default_rng(0)
+    rows = episode_rows(SCHEMA, rng, length=8)
+    slab.add("a/1/run", rows[[0, 1, 4, 5]])
+    assert set(slab.draw(rng, 99).tolist()) == {0, 2}
+    rows["episode"][2:] = 1
+    slab.add("b/1/run", rows[:4])
+    assert set(slab.draw(rng, 99).tolist()) == {0, 2, 4, 6}
 
 
 def test_rows_that_come_twice_the_capacity_at_once_leave_the_newest() -> None:
