@@ -5,6 +5,7 @@ A spec is checked at the four seams (driver in, driver out, wire in, batch in) a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,15 +43,30 @@ class Box:
 
     def check(self, value: Array) -> None:
         """Raises SpecError naming the first element that is not finite or leaves its bounds."""
-        _check_form(self.name, value, self.shape, self.dtype)
-        low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
-        bad = ~(np.isfinite(value) & (value >= low) & (value <= high))
-        if bad.any():
-            self._refuse(int(np.argmax(bad)), value)
+        _check_form(self.name, value, self._shape, _FLOAT32)
+        low, high = self._bounds
+        good = (value >= low) & (value <= high)
+        if not self._is_finite:
+            good &= np.isfinite(value)
+        if not good.all():
+            self._refuse(int(np.argmin(good)), value)
 
     def clip(self, value: Array) -> Array:
         """The nearest vector inside the bounds, float32."""
-        return np.clip(value, np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)).astype(np.float32)
+        low, high = self._bounds
+        return np.minimum(np.maximum(value, low), high).astype(np.float32, copy=False)
+
+    @cached_property
+    def _bounds(self) -> tuple[Array, Array]:
+        return np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
+
+    @cached_property
+    def _is_finite(self) -> bool:
+        return bool(np.isfinite(self._bounds).all())
+
+    @cached_property
+    def _shape(self) -> tuple[int, ...]:
+        return self.shape
 
     def _refuse(self, i: int, value: Array) -> None:
         unit = f" {self.units[i]}" if self.units[i] else ""
@@ -79,7 +95,7 @@ class Image:
 
     def check(self, value: Array) -> None:
         """Raises SpecError for another shape or dtype."""
-        _check_form(self.name, value, self.shape, self.dtype)
+        _check_form(self.name, value, self.shape, _UINT8)
 
 
 Spec = Box | Image
@@ -91,10 +107,13 @@ def box(name: str, elements: Sequence[tuple[str, str, float, float]]) -> Box:
     return Box(name=name, names=names, units=units, low=low, high=high)
 
 
-def _check_form(name: str, value: Array, shape: tuple[int, ...], dtype: str) -> None:
+_FLOAT32, _UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
+
+
+def _check_form(name: str, value: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if not isinstance(value, np.ndarray):
         raise SpecError(f"{name} is a {type(value).__name__}, allowed a numpy array {dtype}{list(shape)}; convert it")
-    if value.shape != shape or value.dtype != np.dtype(dtype):
+    if value.shape != shape or value.dtype != dtype:
         raise SpecError(
             f"{name} is {value.dtype}{list(value.shape)}, allowed {dtype}{list(shape)}; mend what produced it"
         )
