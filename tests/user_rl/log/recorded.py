@@ -3,9 +3,12 @@
 import sys
 from pathlib import Path
 
+import lmdb
 import numpy as np
 
 from user_rl.log import Log, LogConfig
+from user_rl.log.chunk import DIGEST, ORDER_VALUE, SEQ_KEY, STEP_KEY, digest_of
+from user_rl.log.segment import TABLES
 from user_rl.rows import Kind, Klass, make_schema
 from user_rl.specs import Array, box
 
@@ -48,6 +51,21 @@ def write_for_ever(path: Path, seed: int) -> None:
                 at += int(count)
             sys.stdout.write(f"{log.commit()[STREAM]}\n")
             sys.stdout.flush()
+
+
+def plant(folder: Path, stream: str, first: int, data: bytes) -> None:
+    """Writes a chunk behind the log's back, as only a fault could."""
+    with lmdb.open(str(folder), map_size=0, max_dbs=len(TABLES)) as env:
+        tables = {name: env.open_db(name.encode()) for name in TABLES}
+        with env.begin(write=True) as txn:
+            entry = txn.get(stream.encode(), db=tables["streams"])
+            assert entry is not None
+            (number,) = np.frombuffer(entry[:4], "<u4").tolist()
+            txn.put(STEP_KEY.pack(number, first), data + DIGEST.pack(digest_of(data)), db=tables["chunks"])
+            cursor = txn.cursor(db=tables["order"])
+            cursor.last()
+            seq = SEQ_KEY.unpack(cursor.key())[0] + 1
+            txn.put(SEQ_KEY.pack(seq), ORDER_VALUE.pack(number, first), db=tables["order"])
 
 
 if __name__ == "__main__":

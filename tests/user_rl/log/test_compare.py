@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.user_rl.log.recorded import SCHEMA, mixed, rows
-from tests.user_rl.log.test_verify import plant
+from tests.user_rl.log.recorded import SCHEMA, mixed, plant, rows
 from user_rl.errors import SchemaMismatch
 from user_rl.log import Comparison, Log, LogConfig, Reader, compare
 from user_rl.rows import make_schema

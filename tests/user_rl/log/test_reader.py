@@ -10,7 +10,7 @@ import pytest
 
 from tests.user_rl.log.recorded import SCHEMA, STREAM, mixed, rows
 from user_rl.errors import StorageBusy, StorageCorrupt, StorageError
-from user_rl.log import Chunk, Gap, Log, LogConfig, Reader
+from user_rl.log import Chunk, Gap, Log, LogConfig, Reader, reading
 from user_rl.log.segment import Segment, SegmentGone
 from user_rl.rows import Klass
 
@@ -26,6 +26,9 @@ for line in sys.stdin:
     if word == "rows":
         log.append(STREAM, mixed(at, int(count), length=40))
         at += int(count)
+    elif word == "other":
+        log.open_stream("other", SCHEMA)
+        log.append("other", mixed(0, int(count)))
     elif word == "gap":
         log.append_gap(STREAM, at, at + int(count) - 1)
         at += int(count)
@@ -82,13 +85,17 @@ def test_a_reader_sees_each_commit_of_another_process_at_once(tmp_path: Path, wr
     with Reader(tmp_path) as reader:
         assert (reader.tail(0, 2**20), reader.streams()) == ([], {})
         seq, at = 0, 0
-        for _ in range(40):
+        for _ in range(80):
             writer.tell("rows 37")  # makes new segments now and then
             found = reader.tail(seq, 2**20)
             assert b"".join(chunk.data for _, chunk in found) == mixed(at, 37, length=40).tobytes()
             seq, at = found[-1][0], at + 37
             assert reader.synced(STREAM) == at - 1
-        assert len([entry for entry in tmp_path.iterdir() if entry.is_dir()]) > 4
+        assert len([entry for entry in tmp_path.iterdir() if entry.is_dir()]) > 12
+        writer.tell("other 5")
+        assert set(reader.streams()) == {STREAM, "other"}
+        assert reader.tail(seq, 2**20)[0][1].stream == "other"
+        assert sum(segment.is_open for segment in reader._segments) <= reading.KEPT_OPEN + 2
         writer.tell("gap 3")
         assert (reader.synced(STREAM), reader.gaps()) == (at + 2, [Gap(STREAM, at, at + 2)])
         assert b"".join(chunk.data for chunk in reader.read(STREAM, 0, 2**20)) == mixed(0, at, length=40).tobytes()
@@ -166,6 +173,19 @@ def test_the_tail_comes_in_commit_order_over_classes_and_streams(tmp_path: Path)
         most = sum(len(chunk.data) for _, chunk in found[:3])
         assert reader.tail(0, most) == found[:3]
         assert reader.tail(0, most - 1) == found[:2]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(Klass.ONLINE, Klass.DEMONSTRATION), (Klass.DEMONSTRATION, Klass.ONLINE)]
+)
+def test_what_was_appended_first_is_committed_first(tmp_path: Path, first: Klass, second: Klass) -> None:
+    with Log(tmp_path) as log:
+        for stream, klass in (("b/1/r", first), ("a/1/r", second)):
+            log.open_stream(stream, SCHEMA)
+            log.append(stream, rows(0, 5, klass=klass))
+        log.commit()
+    with Reader(tmp_path) as reader:
+        assert [chunk.stream for _, chunk in reader.tail(0, 2**20)] == ["b/1/r", "a/1/r"]
 
 
 def test_what_a_reader_tells_is_what_the_writer_tells(tmp_path: Path) -> None:

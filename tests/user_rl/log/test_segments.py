@@ -60,9 +60,10 @@ def test_a_segment_waits_for_the_episodes_of_all_streams(tmp_path: Path) -> None
         for name in ("a/1/r", "b/1/r"):
             log.open_stream(name, SCHEMA)
         for at in range(0, 600, 20):  # stream a ends an episode in each commit, b only at steps 119, 239, ...
-            log.append("a/1/r", rows(at, 20, length=20))
+            log.append("a/1/r", rows(at, 20, length=10))
             log.append("b/1/r", rows(at, 20, length=120))
             log.commit()
+        assert {chunk.count for chunk in log.read("a/1/r", 0, 2**30)} == {20}  # one transaction a commit
     first = next(iter(footers(tmp_path).values()))
     assert [span.last for span in first.spans.values()] == [119, 119]
 
@@ -74,6 +75,20 @@ def test_a_commit_larger_than_a_segment_fills_several(tmp_path: Path) -> None:
         assert log.commit() == {STREAM: 2999}
         assert b"".join(c.data for c in log.read(STREAM, 0, 2**30)) == rows(0, 3000).tobytes()
     assert len(footers(tmp_path)) > 3
+
+
+def test_one_commit_of_two_streams_with_gaps_ends_its_segments_in_time(tmp_path: Path) -> None:
+    with Log(tmp_path, LogConfig(segment_bytes=512 * 1024)) as log:
+        for name in ("a/1/r", "b/1/r"):
+            log.open_stream(name, SCHEMA)
+            for at in range(0, 6000, 50):
+                log.append(name, rows(at, 45))
+                log.append_gap(name, at + 45, at + 49)
+        assert log.commit() == {"a/1/r": 5999, "b/1/r": 5999}
+    found = list(footers(tmp_path).values())
+    assert len(found) >= 3
+    assert all(footer.bytes < 512 * 1024 * 1.4 for footer in found)
+    assert all(span.last % 5 == 4 for footer in found for span in footer.spans.values())
 
 
 def test_a_footer_says_what_is_in_the_file(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import lmdb
 import numpy as np
 import pytest
 
-from tests.user_rl.log.recorded import SCHEMA, STREAM, mixed, rows
+from tests.user_rl.log.recorded import SCHEMA, STREAM, mixed, plant, rows
 from user_rl.errors import StorageError
 from user_rl.log import Log, LogConfig, verify
-from user_rl.log.chunk import DIGEST, ORDER_VALUE, SEQ_KEY, STEP_KEY, digest_of
+from user_rl.log.chunk import STEP_KEY
 from user_rl.log.segment import TABLES
 
 pytestmark = pytest.mark.slow
@@ -93,18 +93,3 @@ def test_a_chunk_that_no_table_names_and_one_that_is_missing_are_named(path: Pat
     assert f"stream {STREAM}, step 1000000: a chunk that no table names" in problems
     assert "stream number 77, step 0: a chunk that no table names" in problems
     assert f"stream {number}, step {first}: this chunk is missing; restore it" in problems
-
-
-def plant(folder: Path, stream: str, first: int, data: bytes) -> None:
-    """Writes a chunk behind the log's back, as only a fault could."""
-    with lmdb.open(str(folder), map_size=0, max_dbs=len(TABLES)) as env:
-        tables = {name: env.open_db(name.encode()) for name in TABLES}
-        with env.begin(write=True) as txn:
-            entry = txn.get(stream.encode(), db=tables["streams"])
-            assert entry is not None
-            (number,) = np.frombuffer(entry[:4], "<u4").tolist()
-            txn.put(STEP_KEY.pack(number, first), data + DIGEST.pack(digest_of(data)), db=tables["chunks"])
-            cursor = txn.cursor(db=tables["order"])
-            cursor.last()
-            seq = SEQ_KEY.unpack(cursor.key())[0] + 1
-            txn.put(SEQ_KEY.pack(seq), ORDER_VALUE.pack(number, first), db=tables["order"])

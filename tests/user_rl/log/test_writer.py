@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.user_rl.log.recorded import SCHEMA, STREAM, mixed, rows
+from tests.user_rl.log.recorded import SCHEMA, STREAM, mixed, plant, rows
 from user_rl.errors import SchemaMismatch, SpecError, StorageBusy, StorageCorrupt, StorageError
-from user_rl.log import Chunk, Episode, Gap, Log, LogConfig, digest_of
+from user_rl.log import Chunk, Episode, Gap, Log, LogConfig, Reader, digest_of
 from user_rl.log import batch as batch_module
 from user_rl.log.chunk import CHUNK_BYTES
 from user_rl.rows import Klass, make_schema
@@ -254,6 +254,20 @@ def test_a_commit_that_failed_after_it_was_durable_counts_as_done(
         log.append(STREAM, rows(5, 5))
         assert log.commit() == {STREAM: 9}
         assert data_of(log.read(STREAM, 0, 2**20)) == rows(0, 10).tobytes()
+
+
+def test_a_row_is_never_written_over_another(tmp_path: Path) -> None:
+    with Log(tmp_path) as log:
+        log.open_stream(STREAM, SCHEMA)
+        log.append(STREAM, rows(0, 5))
+        log.commit()
+    plant(next(tmp_path.glob("online-*")), STREAM, 5, rows(5, 1, salt=1).tobytes())
+    with Log(tmp_path) as log:
+        log.append(STREAM, rows(5, 5))
+        with pytest.raises(StorageCorrupt, match=rf"has stream {STREAM} step 5 already; verify this log"):
+            log.commit()
+    with Reader(tmp_path) as reader:
+        assert [chunk.data for chunk in reader.scan(STREAM)] == [rows(0, 5).tobytes(), rows(5, 1, salt=1).tobytes()]
 
 
 def test_a_log_without_its_identity_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
