@@ -59,7 +59,6 @@ class World:
         """Puts the arm at rest at `posture` [J] rad; the state after it depends on nothing that came before."""
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[:] = posture
-        self.data.ctrl[:] = posture
         mujoco.mj_forward(self.model, self.data)
 
     def advance(self, target: Array, substeps: int) -> None:

@@ -207,6 +207,17 @@ def test_a_state_beyond_its_limit_halts_and_latches() -> None:
         guard.command(step(0, 0))
 
 
+@pytest.mark.parametrize(("y", "inside"), [(-0.51, False), (-0.5, True), (0.5, True), (0.51, False)])
+def test_a_limit_has_two_ends(y: float, inside: bool) -> None:
+    guard, robot, _ = guarded(replace(NOT_SO_FAST, state_limits={"point.y": [-0.5, 0.5]}))
+    robot.place(np.array([0.0, y]))
+    if inside:
+        guard.read()
+    else:
+        with pytest.raises(RobotFault):
+            guard.read()
+
+
 def test_commands_that_come_too_early_wait_for_their_turn() -> None:
     guard, _, clock = guarded(GuardConfig())
     start_s = clock.now_s()

@@ -68,7 +68,9 @@ def test_a_search_depends_on_the_pose_alone(model: str) -> None:
 @pytest.mark.parametrize("model", ARMS)
 def test_single_steps_follow_a_moving_target(model: str) -> None:
     kinematics = ARMS[model]
-    kinematics.start(kinematics.search(MIDDLE))
+    posture = kinematics.search(MIDDLE)
+    kinematics.search(MIDDLE + np.array([0.08, 0.08, 0, 0.5]))  # it was elsewhere
+    kinematics.start(posture)
     for k in range(1, 6):
         target = MIDDLE + np.array([0.015, 0.01, -0.01, 0.08]) * k
         posture = kinematics.solve(target)

@@ -101,6 +101,16 @@ def test_by_default_the_operator_keeps_its_hands_off(opened: list[Cell]) -> None
     assert not any(interventions(cell, STILL))
 
 
+def test_a_demonstration_is_no_intervention_however_long_it_stalls(opened: list[Cell]) -> None:
+    cell = make(intervene_after_steps=1)
+    opened.append(cell)
+    cell.open()
+    demonstrate(cell, 0)
+    assert cell.teleop is not None
+    cell.teleop.begin(demonstrate=True)
+    assert not any(cell.teleop.poll().is_intervention for _ in range(5))
+
+
 def test_a_policy_that_stalls_is_helped_for_a_few_steps(opened: list[Cell]) -> None:
     cell = make(intervene_after_steps=8, intervene_steps=5)
     opened.append(cell)

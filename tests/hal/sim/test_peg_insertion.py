@@ -158,6 +158,17 @@ def test_the_hole_is_wider_than_the_peg_by_the_clearance() -> None:
         cell.close()
 
 
+def test_the_peg_feels_the_wood_and_not_the_paint() -> None:
+    cell = make()
+    cell.open()
+    model = cell.task.arm.world.model  # type: ignore[attr-defined]
+    block = [i for i in range(model.ngeom) if model.geom_bodyid[i] == model.body("block").id]
+    felt = [i for i in block if model.geom_contype[i] and model.geom_conaffinity[i]]
+    assert (len(felt), len(block)) == (5, 9)  # four walls and a floor; four strips of paint
+    assert all(model.geom_contype[i] == model.geom_conaffinity[i] == 0 for i in block if i not in felt)
+    cell.close()
+
+
 def test_the_block_stands_where_the_work_frame_is() -> None:
     config = CellConfig(
         robot={"name": "panda_sim", "hand": {"origin_m": [0.5, 0.05, 0.12]}}, task={"name": "peg_insertion"}
