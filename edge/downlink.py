@@ -125,7 +125,6 @@ class Downlink:
             self._fetching = None
             return self._give_up(f"a part of version {message.number} does not fit what was asked", now_s)
         with (self._part_folder(version) / WEIGHTS).open("ab") as file:
-            file.truncate(self._offset)
             file.write(payload)
         self._offset = end
         return self._finish(version, now_s) if end == version.size else None

@@ -60,8 +60,7 @@ class Spooler:
             return False
         try:
             self._make_room(acknowledged, now_s)
-            if not self._blocked:
-                self._drain(now_s)
+            self._drain(now_s)
             due = at_once or now_s - self._since_s >= self._config.link.commit_ms / 1e3
             return bool(self._bytes) and (due or self._bytes >= self._config.link.commit_bytes) and self._commit()
         except StorageFull as error:

@@ -172,6 +172,7 @@ def test_a_part_that_was_not_asked_for_is_dropped(tmp_path: Path, message: Weigh
     exchange(machine, store, 0.0, times=1)
     machine.sent(0.0)
     machine.receive(message, memoryview(payload), 0.0)
+    assert not (tmp_path / "00000001.part/weights.safetensors").exists()
     exchange(machine, store, 1.0)
     assert machine.newest == made
 

@@ -58,6 +58,7 @@ def test_a_released_token_never_acts_again_even_if_the_fleet_forgets(path: Path)
     lease = Lease(path)
     lease.hear(assignment(), 100.0)
     lease.release()
+    assert Lease(path, 1000.0).until_s == 0.0
     again = Lease(path)
     again.hear(assignment(), 200.0)
     assert again.until_s == 0.0

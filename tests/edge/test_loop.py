@@ -269,9 +269,10 @@ def test_another_stream_counts_from_zero_again() -> None:
     assert rows["run"].tolist() == [b"run"] * 2 + [b"other"] * 2
 
 
-def test_the_weights_of_one_run_never_act_in_another() -> None:
+@pytest.mark.parametrize("weights", ["", "w3"])
+def test_the_weights_of_one_run_never_act_in_another(weights: str) -> None:
     with bench(max_steps=1) as b:
-        b.clock.at(0.05, lambda: b.order(generation=1, boot="11" * 16, run="other", weights=""))
+        b.clock.at(0.05, lambda: b.order(generation=1, boot="11" * 16, run="other", weights=weights))
         b.stop_after(0.3)
         b.run()
         report = b.shared.report.read()

@@ -254,6 +254,28 @@ def test_a_refusal_is_told_once_waits_longer_each_time_and_loses_nothing(caplog:
     assert caplog.text.count(f"the gateway refuses {LIVE}: no space (full); rows stay here") == 1
 
 
+def test_after_an_acknowledgement_a_refusal_is_news_again(caplog: pytest.LogCaptureFixture) -> None:
+    machine = uplink(spool_of(live=1))
+    for now_s in (0.0, 10.0):
+        for after_s in (0.0, 0.3):
+            assert [type(m) for m in said(machine, now_s + after_s)] == [Hello]
+            machine.receive(Refused(LIVE, "full", "no space"), None, now_s + after_s)
+        said(machine, now_s + 1.0)
+        machine.receive(Welcome(LIVE, -1), None, now_s + 1.0)
+        said(machine, now_s + 1.0)
+        machine.receive(Ack(LIVE, 0), None, now_s + 1.0)
+        machine.reconnected(now_s + 1.0)
+    assert caplog.text.count("no space (full)") == 2
+
+
+def test_rows_that_an_older_connection_brought_are_not_sent_again() -> None:
+    machine = uplink(spool_of(live=6))
+    said(machine)
+    machine.receive(Welcome(LIVE, -1), None, 0.0)
+    machine.receive(Ack(LIVE, 3), None, 0.0)
+    assert [m.first for m in said(machine) if isinstance(m, Rows)] == [4]
+
+
 def test_a_gateway_that_forgot_us_is_greeted_again_soon_and_without_a_complaint(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
