@@ -66,6 +66,9 @@ class DeltaEndEffector:
         self._leash = np.array([config.leash_m] * 3 + [config.leash_rad])
         self._target: Array | None = None  # [4] in the work frame
         self._measured = np.zeros(4)
+        self._seen: Array | None = None  # the inner reading that `_values` were made from, and the target then
+        self._seen_for: Array | None = None
+        self._values: Array = np.zeros(0, np.float32)
         self._spec = _spec(robot.spec, config)
 
     @property
@@ -78,6 +81,8 @@ class DeltaEndEffector:
 
     def read(self) -> RobotState:
         state = self.robot.read()
+        if state.values is self._seen and self._target is self._seen_for:  # nothing has moved since
+            return RobotState(stamp_s=state.stamp_s, values=self._values)
         position, velocity = state.values[: self._joints], state.values[self._joints :]
         pose, rate = self.kinematics.forward(position, velocity)
         pose -= self._origin
@@ -87,7 +92,8 @@ class DeltaEndEffector:
         self._measured = pose
         turn = (np.sin(pose[3]), np.cos(pose[3]))
         values = np.concatenate((pose[:3], turn, rate, self._target - pose))
-        return RobotState(stamp_s=state.stamp_s, values=self._spec.state.clip(values))
+        self._seen, self._seen_for, self._values = state.values, self._target, self._spec.state.clip(values)
+        return RobotState(stamp_s=state.stamp_s, values=self._values)
 
     def command(self, target: Array) -> Array:
         self._spec.command.check(target)

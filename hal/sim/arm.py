@@ -18,6 +18,7 @@ class SimArm:
         self.arm, self.config, self.clock = arm, config, clock
         self.world = World(arm, substep_s=config.substep_s)
         self._substeps = max(1, round(1.0 / (config.rate_hz * config.substep_s)))
+        self._still: Array | None = None
         positions = [(f"{j.name}.position", "rad", j.low - 0.1, j.high + 0.1) for j in arm.joints]
         speeds = [(f"{j.name}.velocity", "rad/s", -MAX_JOINT_SPEED, MAX_JOINT_SPEED) for j in arm.joints]
         self._spec = RobotSpec(
@@ -34,21 +35,24 @@ class SimArm:
 
     def open(self) -> None:
         self.world.open()
+        self._still = None
 
     def read(self) -> RobotState:
         data = self.world.data
-        return RobotState(
-            stamp_s=self.clock.now_s(), values=self._spec.state.clip(np.concatenate((data.qpos, data.qvel)))
-        )
+        if self._still is None:  # between two commands nothing moves: the same array says so
+            self._still = self._spec.state.clip(np.concatenate((data.qpos, data.qvel)))
+        return RobotState(stamp_s=self.clock.now_s(), values=self._still)
 
     def command(self, target: Array) -> Array:
         self.world.data  # noqa: B018  # raises when not open
         self._spec.command.check(target)
+        self._still = None
         self.world.advance(target, self._substeps)
         return target
 
     def place(self, posture: Array) -> None:
         """Puts the arm at rest at `posture` [J] rad: a simulation's reset."""
+        self._still = None
         self.world.place(posture)
 
     def halt(self) -> None:

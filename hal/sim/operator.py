@@ -64,6 +64,8 @@ class ScriptedOperator:
     def poll(self) -> TeleopReading:
         if not self._is_open:
             raise HardwareError("the scripted operator is not open; call open() first")
+        if not self._demonstrates and self.config.intervene_after_steps is None:
+            return TeleopReading(stamp_s=self.clock.now_s(), action=None)
         state = self.hand.read()
         x, y, z, sine, cosine = state.values[:5]
         pose = np.array([x, y, z, np.arctan2(sine, cosine)])
