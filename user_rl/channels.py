@@ -194,7 +194,7 @@ class _Doorkeeper:
     def _tell(self, key: str, address: str) -> None:
         if key not in self._logged and len(self._logged) < KEYS_LOGGED:
             self._logged.add(key)
-            log.warning("unknown key %s… from %s; enrol it with user-rl enrol NAME", key[:8], address)
+            log.warning("unknown key %s… from %s; enrol it with user-rl enroll NAME", key[:8], address)
 
 
 def _socket(

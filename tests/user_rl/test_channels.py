@@ -121,7 +121,7 @@ def test_an_unknown_key_gets_nothing_through_and_one_log_line(bench: Bench, capl
         until(lambda: server.refused == 2)
     assert not any(client.send([b"let me in"]) for client in strangers)
     assert server.receive(SHORT_S) is None
-    line = f"unknown key {STRANGER.public[:8]}… from 127.0.0.1; enrol it with user-rl enrol NAME"
+    line = f"unknown key {STRANGER.public[:8]}… from 127.0.0.1; enrol it with user-rl enroll NAME"
     assert [r.getMessage() for r in caplog.records] == [line]
 
 
@@ -152,7 +152,7 @@ def test_a_revoked_key_is_dropped_at_its_next_message_and_counted(
             if server.refused == 2:
                 break
     assert server.refused == 2
-    line = f"unknown key {ARM.public[:8]}… from 127.0.0.1; enrol it with user-rl enrol NAME"
+    line = f"unknown key {ARM.public[:8]}… from 127.0.0.1; enrol it with user-rl enroll NAME"
     assert [r.getMessage() for r in caplog.records] == [line]
 
 

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import time
 from dataclasses import fields
 
 import pytest
@@ -41,8 +42,10 @@ def test_a_fleet_that_accepts_and_says_nothing_costs_the_deadline_only() -> None
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         address = f"127.0.0.1:{mute.getsockname()[1]}"
+        started_s = time.monotonic()
         with FleetClient(bundle(address), deadline_s=0.3) as client, pytest.raises(Unreachable, match=address):
             client.renew("demo")
+    assert time.monotonic() - started_s < 5.0  # without the deadline: for ever
 
 
 def test_closing_twice_is_safe() -> None:

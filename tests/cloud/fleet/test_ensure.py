@@ -74,6 +74,7 @@ def test_a_fleet_is_started_once_and_then_found(home: Path) -> None:
 
 def test_a_fleet_that_runs_already_is_used(fleet: FleetServer, home: Path) -> None:
     assert ensured(home) == fleet.address
+    assert not (home / "fleet" / "fleet.log").exists()  # no other was even tried
 
 
 def test_a_fleet_outlives_whoever_started_it(home: Path) -> None:
