@@ -182,6 +182,17 @@ class SendsWhatIsBeyond(Broken):
         return target
 
 
+class CannotHaltOpen(Broken):
+    def halt(self) -> None:
+        if self._is_open:
+            raise RobotFault("it runs")
+
+
+class StaysOpen(Broken):
+    def close(self) -> None:
+        pass
+
+
 class OpensOnce(Broken):
     lives = 0
 
@@ -210,6 +221,8 @@ BROKEN_ROBOTS: dict[str, tuple[Callable[[], Robot], str]] = {
     "commanded closed": (CommandedWhenClosed, "command before open does not raise RobotUnreachable"),
     "halt closed": (CannotHaltClosed, "halt before open raises RobotUnreachable"),
     "halt twice": (CannotHaltTwice, "raises RobotFault: halted already"),
+    "halt open": (CannotHaltOpen, "halt raises RobotFault: it runs"),
+    "stays open": (StaysOpen, "read after close does not raise RobotUnreachable"),
     "close twice": (CannotCloseTwice, "close a second time raises HardwareError: closed already"),
     "reads beyond": (ReadsBeyondItsSpec, "a reading after open breaks its spec: observation.state.point.x = 9 m"),
     "stamps": (StampsBackwards, "the stamps of readings go backwards"),
@@ -285,12 +298,18 @@ class ClosesOnce(BrokenCamera):
         super().close()
 
 
+class KeepsSeeing(BrokenCamera):
+    def close(self) -> None:
+        pass
+
+
 BROKEN_CAMERAS: dict[str, tuple[Callable[[], Camera], str]] = {
     "name": (Misnamed, "a camera's spec is named front, not observation.images.NAME"),
     "closed": (SeesWhenClosed, "read before open does not raise HardwareError"),
     "size": (SeesAnotherSize, "a frame breaks its spec: observation.images.fake is uint8[2, 2, 3]"),
     "reuse": (ReusesItsFrame, "a later read overwrites the pixels of an earlier frame"),
     "stamps": (StampsFramesBackwards, "the stamps of frames go backwards"),
+    "keeps seeing": (KeepsSeeing, "read after close does not raise HardwareError"),
     "close": (ClosesOnce, "close a second time raises HardwareError: closed already"),
 }
 
@@ -337,9 +356,23 @@ class Unbounded(BrokenTeleop):
         return bounded(-1, float("inf"))
 
 
+class KeepsPolling(BrokenTeleop):
+    def close(self) -> None:
+        pass
+
+
+class LetsGoOnce(BrokenTeleop):
+    def close(self) -> None:
+        if not self._is_open:
+            raise HardwareError("closed already")
+        super().close()
+
+
 BROKEN_TELEOPS: dict[str, tuple[Callable[[], Teleop], str]] = {
     "closed": (PollsWhenClosed, "poll before open does not raise HardwareError"),
     "beyond": (ActsBeyond, "the operator's action breaks its spec: action.point.delta.x = 1 m"),
+    "keeps polling": (KeepsPolling, "poll after close does not raise HardwareError"),
+    "close": (LetsGoOnce, "close a second time raises HardwareError: closed already"),
     "empty": (IntervenesWithEmptyHands, "an intervention without an action"),
     "stamps": (PollsBackwards, "the stamps of readings go backwards"),
     "unbounded": (Unbounded, "a teleop's action.a is bounded by -1.0, inf"),
