@@ -49,7 +49,7 @@ def _camera(shape: tuple[int, int, int], features: int, generator: Generator) ->
     height, width, channels = shape
     parts: list[nn.Module] = []
     for _ in range(LAYERS):
-        parts += [_conv(channels, generator), nn.ReLU()]
+        parts += [_conv(channels, generator), nn.ReLU(inplace=True)]
         channels, height, width = CHANNELS, _shrunk(height), _shrunk(width)
     linear = nn.utils.skip_init(nn.Linear, channels * height * width, features)
     _reset(linear, channels * height * width, generator)

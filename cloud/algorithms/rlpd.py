@@ -34,9 +34,7 @@ class RlpdConfig:
 
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     demonstration_share: float = 0.5  # of each batch
-    update_ratio: float = (
-        2.0  # updates per environment step; at 4 values overshoot early, and twice the updates are needed
-    )
+    update_ratio: float = 2.0  # updates per environment step; at 4, values overshoot early on the peg
     batch_size: int = 256
     gamma: float = 0.97
     tau: float = 0.005  # of the target critics, per update
