@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,16 +63,15 @@ class FleetServer:
         self._lock = FileLock(folder / "lock", wait_s=LOCK_WAIT_S, clock=clock)
         self._server: grpc.Server | None = None
         self._store: Store | None = None
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             authority = Authority(config.home / "authority")
             self._store = Store(folder / "fleet.sqlite")
             self.service = FleetService(Leases(self._store, clock, config.leases), authority, clock=clock)
             self._server, self.address = _listen(self.service, authority, config)
             said = Address(_reachable(self.address), os.getpid())
             write_atomically(address_path(config.home), msgspec.json.encode(said))
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     def close(self) -> None:
         """Answers what has been asked, then ends; safe to call twice."""

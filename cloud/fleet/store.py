@@ -7,7 +7,7 @@ time calls it.
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,11 +51,10 @@ class Store:
         self._path = path
         with self._translated():
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._db.close)
             self._open()
-        except BaseException:
-            self._db.close()
-            raise
+            undo.pop_all()
 
     def cells(self) -> dict[str, CellRecord]:
         """Every cell, by name."""
@@ -124,15 +123,9 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._translated():
+        with self._translated(), self._db:  # commits, or rolls back what was begun
             self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+            yield self._db
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
