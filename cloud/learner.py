@@ -12,7 +12,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ from user_rl.rows import Schema
 
 log = logging.getLogger(__name__)
 
-Make = Callable[[AlgorithmConfig, Schema, int], Algorithm]
 
 WAIT_S = 0.005  # between looks at the log when there is nothing to do
 LOOK_S = 0.005  # between looks at the log while updating
@@ -52,9 +51,21 @@ class LearnerConfig:
     threads: int = 1  # of torch
     checkpoint_s: float = 20.0
     metrics_s: float = 1.0
-    max_minutes: float | None = None  # of training time, which only runs while there are updates
+    max_minutes: float | None = None  # of training time, which begins with the first update
     max_updates: int | None = None
     max_rows: int | None = None  # online steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a learner works with; tests put others in."""
+
+    make: Callable[[AlgorithmConfig, Schema, int], Algorithm] = make
+    open_log: Callable[[Path], LogReader] = Reader
+    disk: Disk = field(default_factory=Disk)
+
+
+PARTS = Parts()
 
 
 @dataclass(kw_only=True)
@@ -72,22 +83,20 @@ class Learner:
 
     def __init__(
         self, run: Path, config: LearnerConfig, algorithm: AlgorithmConfig, replay: ReplayConfig, *,
-        seed: int, demonstrations: int, permit: Callable[[int | None], object], clock: Clock, make: Make = make,
-        open_log: Callable[[Path], LogReader] = Reader, disk: Disk | None = None,
+        seed: int, demonstrations: int, permit: Callable[[int | None], object], clock: Clock, parts: Parts = PARTS,
     ) -> None:  # fmt: skip
         """Reads RUN/log, writes RUN/{weights, checkpoints, manifest.json, metrics.jsonl}; one process does so.
 
         `permit` is told how many online rows the run may hold, a few times a second, and again when it stays the same.
         """
-        self._open_log = open_log
-        self._run, self._config, self._recipe, self._replay_config, self._make = run, config, algorithm, replay, make
+        self._run, self._config, self._recipe, self._replay_config, self._parts = run, config, algorithm, replay, parts
         self._demonstrations, self._seed, self._tell_permit, self._clock = demonstrations, seed, permit, clock
         self.position = Position()
         self.limiter = RateLimiter(
             algorithm.update_ratio, config.warmup_rows, config.tolerance, pace_robots=config.pace_robots
         )
-        self.weights = WeightStore(run / "weights", keep=config.keep_versions, disk=disk)
-        self._checkpoints = Checkpoints(run, disk=disk)
+        self.weights = WeightStore(run / "weights", keep=config.keep_versions, disk=parts.disk)
+        self._checkpoints = Checkpoints(run, disk=parts.disk)
         self._incarnation = secrets.token_hex(8)
         self._stopping = threading.Event()
         self._status: dict[str, Any] = {"phase": "waiting for a robot", "updates": 0, "version": 0}
@@ -137,7 +146,7 @@ class Learner:
         reader: LogReader | None = None
         while not self._stopping.is_set():
             try:
-                reader = self._open_log(self._run / "log") if reader is None else reader
+                reader = self._parts.open_log(self._run / "log") if reader is None else reader
                 streams = {n: s for n, s in reader.streams().items() if n.endswith(f"/{self._run.name}")}
                 if streams:
                     return reader, next(iter(streams.values()))
@@ -148,7 +157,7 @@ class Learner:
 
     def _restore(self, replay: Replay, schema: Schema) -> Algorithm:
         """The algorithm as it was saved, or a fresh one; the log is taken in whole first."""
-        algorithm = self._make(self._recipe, schema, self._seed)
+        algorithm = self._parts.make(self._recipe, schema, self._seed)
         while not self._stopping.is_set() and _advances(replay):
             pass
         found = self._checkpoints.load()

@@ -16,7 +16,7 @@ import torch
 from cloud.algorithms.rlpd import Rlpd, RlpdConfig
 from cloud.checkpoint import Checkpoints
 from cloud.durable import Disk
-from cloud.learner import Learner, LearnerConfig
+from cloud.learner import Learner, LearnerConfig, Parts
 from cloud.replay import ReplayConfig
 from cloud.testing import MemoryLog, episode_rows, state_schema
 from cloud.weights import WeightStore
@@ -27,6 +27,7 @@ from user_rl.log import Log
 from user_rl.rows import Klass, Schema
 from user_rl.specs import Array
 
+pytestmark = pytest.mark.slow
 torch.set_num_threads(1)  # as in the learner's process; two, beside other tests, wait for each other
 SCHEMA = state_schema()
 STREAM = "a/1/run"
@@ -81,9 +82,11 @@ def write_log(run: Path, episodes: int = 30) -> None:
 
 def learner(run: Path, config: LearnerConfig = CONFIG, *, log: MemoryLog | None = None, **changes: Any) -> Learner:  # noqa: ANN401
     run.mkdir(parents=True, exist_ok=True)
-    given = {"seed": 5, "demonstrations": 3, "permit": lambda _: None, "clock": TickingClock(), **changes}
+    parts: dict[str, Any] = {name: changes.pop(name) for name in ("make", "disk") if name in changes}
     if log is not None:
-        given["open_log"] = lambda _: log
+        parts["open_log"] = lambda _: log
+    given = {"seed": 5, "demonstrations": 3, "permit": lambda _: None, "clock": TickingClock(), **changes}
+    given["parts"] = Parts(**parts)
     return Learner(run, config, ALGORITHM, ReplayConfig(capacity_rows=1000), **given)
 
 
@@ -348,7 +351,6 @@ def _victim(run: Path, updates: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", VICTIM, str(run), str(Path(__file__).parent), str(updates)])
 
 
-@pytest.mark.slow
 def test_a_learner_that_is_killed_twice_ends_where_an_unharmed_one_does(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
     write_log(whole)

@@ -118,7 +118,8 @@ def _pieces(draw: st.DrawFn, rows: Array) -> Iterator[Array]:
         yield rows[start:end]
 
 
-@settings(deadline=None, max_examples=150)
+@pytest.mark.slow
+@settings(deadline=None, max_examples=100)
 @given(histories(), st.integers(2, 40), st.booleans())
 def test_only_true_transitions_are_drawn_and_every_one_can_be(
     history: list[tuple[str, Array]], capacity: int, interventions: bool
@@ -261,6 +262,7 @@ def test_a_capacity_beyond_the_memory_is_refused(caplog: pytest.LogCaptureFixtur
         Replay(MemoryLog(SCHEMA), ReplayConfig(capacity_rows=1), SCHEMA, seed=0)
 
 
+@pytest.mark.slow
 def test_a_real_log_gives_what_the_log_in_memory_gives(tmp_path: Path) -> None:
     fake = filled()
     with Log(tmp_path) as log:

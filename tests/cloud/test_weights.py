@@ -117,6 +117,7 @@ def test_a_part_outside_of_the_file_and_a_version_that_is_gone_are_refused(tmp_p
         store.load(9)
 
 
+@pytest.mark.slow
 def test_whenever_the_power_fails_every_version_that_is_there_is_whole(tmp_path: Path) -> None:
     root = tmp_path / "weights"
     root.mkdir()
