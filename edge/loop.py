@@ -74,7 +74,7 @@ def run_episode(cell: Cell, plan: Plan, desk: Desk, recorder: Recorder, pacer: P
         pacer.wait()
         worth = judged(cell.task.judge(), hand)
         stopped = hand.terminate_episode or hand.rerecord_episode or desk.ended(plan)
-        truncated = not worth.done and (stopped or recorder.frame + 1 >= cell.task.max_steps)
+        truncated = not worth.done and (stopped or worth.truncated or recorder.frame + 1 >= cell.task.max_steps)
         recorder.act(
             Step(
                 stamp_s=stamp_s, proposed=proposed, executed=executed, sent=sent,
