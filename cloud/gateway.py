@@ -15,6 +15,7 @@ import msgspec
 
 from cloud.ingest import Answer, Ingest
 from cloud.ingest import GatewayConfig as GatewayConfig
+from cloud.schema_file import keep_schema, kept_schema
 from cloud.weights import WeightStore
 from user_rl.channels import Allowed, Received, ServerChannel
 from user_rl.clock import Clock
@@ -37,7 +38,16 @@ class Gateway:
     ) -> None:  # fmt: skip
         """Raises ConfigError when a port is in use. `tokens`: a cell's current lease token, None: it has no lease."""
         self._config, self._clock = config, clock
-        self._ingest = Ingest(run, log_, config, tokens=tokens, demonstrations=demonstrations, clock=clock)
+        self._ingest = Ingest(
+            run,
+            log_,
+            config,
+            tokens=tokens,
+            demonstrations=demonstrations,
+            clock=clock,
+            schema=kept_schema(weights.parent),
+        )
+        self._root, self._kept = weights.parent, self._ingest.schema
         self._experience = ServerChannel(f"tcp://{config.host}:{config.port}", keys, allowed)
         with ExitStack() as undo:
             undo.callback(self._experience.close)
@@ -47,14 +57,13 @@ class Gateway:
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Serves until `stop`; what was received is committed before it returns. Closes the sockets, not the log."""
+        """Serves until `stop`, then closes the sockets, not the log. What was not acknowledged is sent again."""
         door = threading.Thread(target=self._weights.run, name="weights", daemon=True)
         door.start()
         log.info("gateway: experience at %s, weights at %s", self.experience_address, self.weights_address)
         try:
             while not self._stopping.is_set():
                 self._serve()
-            self._answer(self._ingest.commit() if self._ingest.pending else [])
         finally:
             self._weights.stop()
             door.join()
@@ -77,6 +86,11 @@ class Gateway:
             "disk_full": ingest.full, "weights_bytes": self._weights.bytes,
         }  # fmt: skip
 
+    def _keep_schema(self) -> None:
+        if self._ingest.schema is not self._kept and self._ingest.schema is not None:
+            keep_schema(self._root, self._ingest.schema)
+            self._kept = self._ingest.schema
+
     def _serve(self) -> None:
         """Takes a burst of messages, commits when it is time, tells the permits that changed."""
         wait_s = 0.0 if self._ingest.pending and not self._ingest.full else self._config.tick_s
@@ -86,6 +100,7 @@ class Gateway:
             if received is None:
                 break
             self._answer(self._ingest.receive(received))
+            self._keep_schema()
             if self._ingest.commit_is_due(idle=False):
                 break
             received = self._experience.receive(0.0)

@@ -23,6 +23,7 @@ from cloud.durable import Disk
 from cloud.limiter import RateLimiter
 from cloud.outcome import outcome
 from cloud.replay import LogReader, Replay, ReplayConfig
+from cloud.schema_file import kept_schema
 from cloud.timing import Timing
 from cloud.weights import WeightStore, check_finite
 from user_rl.clock import Clock
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 WAIT_S = 0.005  # between looks at the log when there is nothing to do
 LOOK_S = 0.005  # between looks at the log while updating
 PERMIT_S = 0.05  # between two permits
+FULL_AGAIN_S = 60.0  # between two lines about a full disk
 PERMIT_AGAIN_S = 1.0  # a gateway that was started again knows none
 
 
@@ -103,7 +105,7 @@ class Learner:
         self._metrics: dict[str, Any] = {}
         self._permit: int | None = -1
         self._disk_full = self._has_updated = False
-        self._look_s = self._permit_s = -math.inf
+        self._look_s = self._permit_s = self._tell_full_s = -math.inf
 
     def stop(self) -> None:
         """Ends `run` after the update it is in; the run can go on later."""
@@ -148,8 +150,9 @@ class Learner:
             try:
                 reader = self._parts.open_log(self._run / "log") if reader is None else reader
                 streams = {n: s for n, s in reader.streams().items() if n.endswith(f"/{self._run.name}")}
-                if streams:
-                    return reader, next(iter(streams.values()))
+                schema = kept_schema(self._run) or next(iter(streams.values()), None)
+                if schema is not None:
+                    return reader, schema
             except StorageError:
                 log.debug("no log yet")
             self._clock.sleep_until(self._clock.now_s() + WAIT_S)
@@ -235,9 +238,9 @@ class Learner:
             incarnation=self._incarnation, seed=self._seed, schema=schema.digest,
         )  # fmt: skip
         try:
-            before = self._checkpoints.manifest()
-            self.weights.pin([position.version, *([before.state.weight_number] if before else [])])
-            self._checkpoints.save(state, tensors)
+            if self._checkpoints.save(state, tensors):
+                named = self._checkpoints.manifest()  # still the one before, or this one already
+                self.weights.pin([position.version, *([named.state.weight_number] if named else [])])
         except StorageFull as error:
             self._told_full(error)
 
@@ -257,9 +260,10 @@ class Learner:
             self._told_full(error)
 
     def _told_full(self, error: StorageFull) -> None:
-        if not self._disk_full:
-            log.error("nothing is published or saved until there is space: %s", error)
         self._disk_full = True
+        if self._clock.now_s() >= self._tell_full_s:
+            self._tell_full_s = self._clock.now_s() + FULL_AGAIN_S
+            log.error("nothing is published or saved until there is space: %s", error)
 
     def _report(self, replay: Replay, timing: Timing, *, phase: str | None = None) -> None:
         """One line of metrics.jsonl, and the same as status; only here are the metrics brought to the host."""

@@ -91,12 +91,13 @@ def test_a_second_life_of_the_gateway_welcomes_with_what_it_has(tmp_path: Path) 
     first = Door(tmp_path)
     first.hello()
     first.send(episode())
+    first.send(episode(5, 1)[:3])
     first.commit()
     first.log.close()
     second = Door(tmp_path)
-    assert second.send(episode(5, 1)) == [Refused(STREAM, "hello", f"{STREAM} must say Hello before it sends rows")]
-    assert second.hello()[0] == Welcome(STREAM, 4)
-    assert second.ingest.online_rows == 4
+    assert second.send(episode(5, 1)[3:]) == [Refused(STREAM, "hello", f"{STREAM} must say Hello before it sends rows")]
+    assert second.hello()[0] == Welcome(STREAM, 7)
+    assert second.ingest.online_rows == 4 + 3
     second.log.close()
 
 
@@ -353,6 +354,15 @@ def test_a_lost_peer_gives_its_share_back_and_is_forgotten(door: Door) -> None:
     assert answer.code == "hello"
 
 
+def test_a_permit_that_did_not_reach_its_edge_is_sent_again(door: Door) -> None:
+    (_, permit) = door.hello()
+    assert door.ingest.permits() == []
+    door.ingest.delivered(PEER, False)
+    assert door.ingest.permits() == [(PEER, permit)]
+    door.ingest.delivered(PEER, True)
+    assert door.ingest.permits() == []
+
+
 def test_demonstrations_are_wanted_until_enough_succeeded(tmp_path: Path) -> None:
     door = Door(tmp_path, demonstrations=2)
     assert door.hello() == [Welcome(STREAM, -1), Permit(STREAM, UNLIMITED, 2)]
@@ -378,6 +388,7 @@ def test_a_full_disk_acknowledges_nothing_loses_nothing_and_ends(
 ) -> None:
     door = Door(tmp_path, log_config=LogConfig(segment_bytes=2**16, max_bytes=2**18))
     door.hello()
+    door.tell(make_hello(stream="cell-1/b1/run"), peer=b"peer-1", user="edge:cell-1")  # sends nothing
     sent, step = [], 0
     refused: list[Message] = []
     while not refused:

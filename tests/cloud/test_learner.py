@@ -5,19 +5,23 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
 from cloud.algorithms.rlpd import Rlpd, RlpdConfig
+from cloud.batch import Batch
 from cloud.checkpoint import Checkpoints
 from cloud.durable import Disk
 from cloud.learner import Learner, LearnerConfig, Parts
-from cloud.replay import ReplayConfig
+from cloud.replay import Replay, ReplayConfig
 from cloud.testing import MemoryLog, episode_rows, state_schema
 from cloud.weights import WeightStore
 from policies.config import PolicyConfig
@@ -119,6 +123,8 @@ def test_a_run_ends_with_everything_on_disk(tmp_path: Path) -> None:
     assert newest is not None
     assert (newest.number, newest.updates, newest.schema) == (6, 40, SCHEMA.digest)  # 0, 10, 20, 30, 40 and the end
     assert manifest.state.weight_number == 6
+    states = np.concatenate(rows_of(30))["observation.state"]
+    assert np.allclose(store.load(6)[1]["normaliser.mean"], states.mean(axis=0), atol=1e-5)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1] == one.status()
     status = one.status()
@@ -140,6 +146,58 @@ def test_a_resumed_run_is_bit_identical_to_one_that_never_stopped(tmp_path: Path
     expected, found = final_state(whole), final_state(parted)
     assert expected.keys() == found.keys()
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
+class _Watched(Rlpd):
+    """Calls `watch` before each update."""
+
+    watch: Callable[[Batch], None]
+
+    def update(self, batch: Batch) -> dict[str, torch.Tensor]:
+        self.watch(batch)
+        return super().update(batch)
+
+
+def watched(watch: Callable[[Batch], None]) -> Callable[[object, Schema, int], Rlpd]:
+    def make(config: object, schema: Schema, seed: int) -> Rlpd:
+        found = _Watched(ALGORITHM, schema, seed)
+        found.watch = watch
+        return found
+
+    return make
+
+
+def test_update_n_learns_from_draw_n(tmp_path: Path) -> None:
+    seen: list[bytes] = []
+    learner(tmp_path / "run", log=memory_log(30), make=watched(lambda b: seen.append(b.action.tobytes()))).run()
+    replay = Replay(memory_log(30), ReplayConfig(capacity_rows=1000), SCHEMA, seed=5)
+    replay.refresh()
+    assert seen == [replay.sample(n, 8, 0.5).action.tobytes() for n in range(40)]
+
+
+def test_rows_of_another_run_are_not_waited_for_nor_learned_from(tmp_path: Path) -> None:
+    log = MemoryLog(SCHEMA)
+    log.add("a/1/other", rows_of(1)[0])
+    clock = TickingClock()
+    one = learner(tmp_path / "run", log=log, clock=clock)
+    clock.at_rest = one.stop
+    one.run()
+    assert one.status()["phase"] == "waiting for a robot"
+
+
+class _SlowDisk(Disk):
+    def write(self, path: Path, data: bytes) -> None:
+        if path.name == "algorithm.safetensors":
+            time.sleep(0.03)
+        super().write(path, data)
+
+
+def test_the_last_state_is_saved_even_while_one_before_is_being_written(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    learner(run, replace(CONFIG, checkpoint_s=0.001), log=memory_log(30), disk=_SlowDisk()).run()
+    manifest = Checkpoints(run).manifest()
+    assert manifest is not None
+    assert manifest.state.updates == 40
 
 
 def test_the_first_version_is_there_before_any_update_and_every_life_begins_with_one(tmp_path: Path) -> None:
@@ -323,6 +381,21 @@ def test_a_learner_without_a_log_waits_and_can_be_stopped(tmp_path: Path) -> Non
     clock.at_rest = one.stop
     one.run()
     assert one.status()["phase"] == "waiting for a robot"
+
+
+def test_the_version_that_the_manifest_names_is_kept_while_it_learns(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    named = []
+
+    def watch(_: Batch) -> None:
+        manifest = msgspec.json.decode((run / "manifest.json").read_bytes()) if (run / "manifest.json").exists() else {}
+        if manifest:
+            named.append(manifest["state"]["weight_number"])
+            assert named[-1] in WeightStore(run / "weights").numbers()
+
+    config = replace(CONFIG, publish_every=1, keep_versions=2, checkpoint_s=0.01, max_updates=200)
+    learner(run, config, log=memory_log(30), make=watched(watch), disk=_SlowDisk()).run()
+    assert len(set(named)) > 1
 
 
 def test_the_versions_that_the_manifest_names_are_kept(tmp_path: Path) -> None:

@@ -212,6 +212,14 @@ def test_demonstrations_are_never_evicted_and_failed_ones_never_drawn() -> None:
     assert replay.rows == 7030
 
 
+def test_a_demonstration_that_a_crash_cut_is_never_drawn() -> None:
+    log, rng = MemoryLog(SCHEMA), np.random.default_rng(0)
+    log.add("a/1/run", episode_rows(SCHEMA, rng, length=5, klass=Klass.DEMONSTRATION)[:4])
+    log.add("a/1/run", episode_rows(SCHEMA, rng, length=5, first_step=4, number=1, klass=Klass.DEMONSTRATION))
+    replay = make_replay(log)
+    assert (replay.demonstrations.transitions, replay.demonstrations.size) == (5, 6)
+
+
 def test_a_stream_of_another_schema_is_left_out_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
     log, rng = MemoryLog(state_schema(5)), np.random.default_rng(0)
     for n in range(2):
