@@ -88,7 +88,11 @@ class Gateway:
 
     def _keep_schema(self) -> None:
         if self._ingest.schema is not self._kept and self._ingest.schema is not None:
-            keep_schema(self._root, self._ingest.schema)
+            try:
+                keep_schema(self._root, self._ingest.schema)
+            except OSError as error:  # the log says so, too; the next message tries again
+                log.error("%s: %s; free some space", self._root, error)
+                return
             self._kept = self._ingest.schema
 
     def _serve(self) -> None:

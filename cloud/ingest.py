@@ -92,8 +92,9 @@ class Ingest:
 
     def __init__(
         self, run: str, log_: Log, config: GatewayConfig, *,
-        tokens: Callable[[str], int | None], demonstrations: int, clock: Clock,
+        tokens: Callable[[str], int | None], demonstrations: int, clock: Clock, schema: Schema | None = None,
     ) -> None:  # fmt: skip
+        """`schema`: the run's, if it is known already; else that of the log, else the first robot's."""
         self._run, self._log, self._config, self._tokens, self._clock = run, log_, config, tokens, clock
         self.total_rows: int | None = None  # online rows that the run may hold; None: no limit
         self.online_rows, self.demonstrations, self.rows, self.bytes, self.refused = 0, 0, 0, 0, 0
@@ -107,7 +108,7 @@ class Ingest:
         self._told_s: dict[tuple[bytes, str], float] = {}
         self._said_s: dict[tuple[str, str], float] = {}
         self._tally = EpisodeTally()
-        self._schema = next((s for n, s in log_.streams().items() if n.endswith(f"/{run}")), None)
+        self.schema = schema or next((s for n, s in log_.streams().items() if n.endswith(f"/{run}")), None)
         self._count_log()
 
     @property
@@ -190,7 +191,7 @@ class Ingest:
             cursor = self._log.open_stream(hello.stream, schema)
         except SchemaMismatch as error:
             raise Refusal(hello.stream, "schema", str(error)) from error
-        self._schema = self._schema or schema
+        self.schema = self.schema or schema
         if hello.first_kept > cursor + 1:
             cursor = hello.first_kept - 1
             answers += self._note_gap(hello.stream, cursor)
@@ -220,8 +221,8 @@ class Ingest:
             raise Refusal(hello.stream, "run", text)
         self._check_lease(cell, hello)
         schema = _read_schema(hello)
-        if self._schema is not None and schema.digest != self._schema.digest:
-            text = f"schema {schema.digest}, allowed {self._schema.digest}, the run's first; configure the cell like it"
+        if self.schema is not None and schema.digest != self.schema.digest:
+            text = f"schema {schema.digest}, allowed {self.schema.digest}, the run's first; configure the cell like it"
             raise Refusal(hello.stream, "schema", text)
         return schema
 
