@@ -32,6 +32,7 @@ POLL_S = 0.02  # between two looks at the pulse
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
 STEADY_S = 20.0  # a child that lived so long starts with the short pause again
 HALT_COMMAND_S = 10.0
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # a small matrix product must not wake the others
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Child:
 
     def start(self) -> None:
         """Starts it now."""
-        self.process, self.started_s = subprocess.Popen(self.argv, pass_fds=self.fds), time.monotonic()
+        self.process = subprocess.Popen(self.argv, pass_fds=self.fds, env=os.environ | ONE_THREAD)
+        self.started_s = time.monotonic()
 
     def ended(self) -> int | None:
         """The exit code of a process that has just ended, else None."""
