@@ -53,6 +53,6 @@ def play(cell: Cell, policy: Policy, seed: int) -> tuple[bool, int, float]:
         cell.robot.command(policy.act(cell.observe().values, explore=False))
         worth = cell.task.judge()
         total += worth.reward
-        if worth.done:
+        if worth.done or worth.truncated:
             return worth.success, step, total
     return False, cell.task.max_steps, total

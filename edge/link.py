@@ -71,14 +71,22 @@ class Link:
         self._heart.start()
         while not stopping():
             self._wait(self.turn())
-        until_s = self._clock.now_s() + (0.0 if abandoned() else self._config.drain_s)
-        while not self._spooler.idle or (not self.uplink.done and self._clock.now_s() < until_s):
-            self._wait(self.turn(at_once=True))
-            if self._spooler.blocked and self._clock.now_s() >= until_s:
-                log.error("%d rows are lost with this process: %s", self._ring.head - self._ring.tail,
-                          self._spooler.blocked)  # fmt: skip
-                break
+        self._drain(0.0 if abandoned() else self._config.drain_s)
         self._heart.stop(0.0 if abandoned() else 2.0)
+
+    def _drain(self, within_s: float) -> None:
+        """Everything in the ring to disk, and to the cloud what can be sent in time; control's last word is heard."""
+        until_s = self._clock.now_s() + within_s
+        while True:
+            self.turn(at_once=True)
+            late = self._clock.now_s() >= until_s
+            if self._spooler.idle and (self.uplink.done or late):
+                return
+            if late and self._spooler.blocked:
+                rows = self._ring.head - self._ring.tail
+                log.error("%d rows are lost with this process: %s", rows, self._spooler.blocked)
+                return
+            self._wait(busy=True)
 
     def turn(self, *, at_once: bool = False) -> bool:
         """One round; False when there is nothing more to do at once."""

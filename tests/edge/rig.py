@@ -74,7 +74,7 @@ class LoggedTask:
     """See hal.task.Task. Succeeds after `succeeds_at` commands of an episode, never if that is 0."""
 
     def __init__(self, calls: list[str], robot: LoggedRobot, *, max_steps: int = 5, succeeds_at: int = 0) -> None:
-        self.name, self.max_steps, self.succeeds_at = "logged_task", max_steps, succeeds_at
+        self.name, self.max_steps, self.succeeds_at, self.cuts_at = "logged_task", max_steps, succeeds_at, 0
         self._calls, self._robot = calls, robot
         self.seeds: list[int] = []
         self.watch: Callable[[str], None] = lambda call: None
@@ -92,7 +92,8 @@ class LoggedTask:
         self._calls.append("judge")
         self._steps += 1
         success = self._steps == self.succeeds_at
-        return Judgement(reward=float(self._steps), done=success, success=success)
+        cut = self._steps == self.cuts_at
+        return Judgement(reward=float(self._steps), done=success, success=success, truncated=cut)
 
 
 class LoggedTeleop:

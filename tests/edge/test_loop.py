@@ -51,6 +51,16 @@ def test_an_episode_of_t_steps_leaves_t_plus_one_rows_and_is_truncated_at_its_li
     assert rows["next.reward"].tolist() == [1, 2, 3, 0]
 
 
+def test_a_task_that_cuts_an_episode_short_truncates_it() -> None:
+    with bench(max_steps=9) as b:
+        b.task.cuts_at = 2
+        b.stop_after(0.2)
+        b.run()
+        rows = b.rows()
+    assert rows["next.truncated"].tolist() == [0, 1, 0]
+    assert rows["next.done"].tolist() == [0, 0, 0]
+
+
 def test_done_reward_and_success_belong_to_the_step_that_they_follow() -> None:
     with bench(max_steps=9, succeeds_at=2) as b:
         b.stop_after(0.2)
