@@ -186,15 +186,18 @@ def test_rows_of_another_run_are_not_waited_for_nor_learned_from(tmp_path: Path)
 
 
 class _SlowDisk(Disk):
+    def __init__(self, checkpoint_s: float) -> None:
+        self._checkpoint_s = checkpoint_s
+
     def write(self, path: Path, data: bytes) -> None:
         if path.name == "algorithm.safetensors":
-            time.sleep(0.03)
+            time.sleep(self._checkpoint_s)
         super().write(path, data)
 
 
 def test_the_last_state_is_saved_even_while_one_before_is_being_written(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    learner(run, replace(CONFIG, checkpoint_s=0.001), log=memory_log(30), disk=_SlowDisk()).run()
+    learner(run, replace(CONFIG, checkpoint_s=0.001), log=memory_log(30), disk=_SlowDisk(1.0)).run()
     manifest = Checkpoints(run).manifest()
     assert manifest is not None
     assert manifest.state.updates == 40
@@ -394,7 +397,7 @@ def test_the_version_that_the_manifest_names_is_kept_while_it_learns(tmp_path: P
             assert named[-1] in WeightStore(run / "weights").numbers()
 
     config = replace(CONFIG, publish_every=1, keep_versions=2, checkpoint_s=0.01, max_updates=200)
-    learner(run, config, log=memory_log(30), make=watched(watch), disk=_SlowDisk()).run()
+    learner(run, config, log=memory_log(30), make=watched(watch), disk=_SlowDisk(0.03)).run()
     assert len(set(named)) > 1
 
 
