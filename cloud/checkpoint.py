@@ -12,8 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
-import safetensors.torch
 from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as bytes_from_tensors
 from torch import Tensor
 
 from cloud.durable import Disk, put_file, put_folder, remove_temporaries
@@ -87,7 +88,7 @@ class Checkpoints:
                 "restore the run from a copy"
             )
         try:
-            return manifest.state, safetensors.torch.load(data)
+            return manifest.state, tensors_from_bytes(data)
         except SafetensorError as error:
             raise StorageCorrupt(f"{path} cannot be read: {error}; restore the run from a copy") from error
 
@@ -114,7 +115,7 @@ class Checkpoints:
 
     def _write(self, position: RunState, algorithm: dict[str, Tensor]) -> None:
         remove_temporaries(self._disk, self._root)
-        data = safetensors.torch.save(algorithm)
+        data = bytes_from_tensors(algorithm)
         number = max(self._numbers(), default=0) + 1
         put_folder(self._disk, self._folder(number), {STATE: data})
         manifest = RunManifest(
