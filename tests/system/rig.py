@@ -17,8 +17,9 @@ from cloud.run import RunFolder, read_json
 
 SMALL = (
     "experiment=peg_insertion_rlpd", "demonstrations.count=3", "algorithm.batch_size=32",
-    "algorithm.critic_hidden=[32,32]", "algorithm.policy.hidden=[32,32]", "learner.warmup_rows=60",
-    "learner.checkpoint_s=1", "learner.publish_every=20", "evaluation.episodes=2", "evaluation.baseline_updates=0", "learner.max_minutes=null",
+    "algorithm.critic_hidden=[32,32]", "algorithm.policy.hidden=[32,32]", "algorithm.update_ratio=4",
+    "learner.warmup_rows=60", "learner.checkpoint_s=1", "learner.publish_every=20", "learner.max_minutes=null",
+    "evaluation.episodes=2", "evaluation.baseline_updates=0",
 )  # fmt: skip
 PATIENCE_S = 150.0
 
@@ -29,7 +30,9 @@ class Run:
     def __init__(self, root: Path, *overrides: str) -> None:
         self.folder = RunFolder(root / "runs" / "r")
         self._root = root
-        self.driver = self._start("launch", f"runs={root}/runs", f"home={root}/home", "run=r", *SMALL, *overrides)
+        given = {o.partition("=")[0] for o in overrides}
+        small = [o for o in SMALL if o.partition("=")[0] not in given]
+        self.driver = self._start("launch", f"runs={root}/runs", f"home={root}/home", "run=r", *small, *overrides)
 
     def resume(self, *overrides: str) -> None:
         """Goes on with the run after a kill."""

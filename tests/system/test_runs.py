@@ -116,3 +116,48 @@ def test_a_person_who_stops_a_run_can_go_on_with_it(start: Callable[..., Run]) -
     report = run.finish()
     assert report["updates"] == 700 > stopped
     nothing_was_lost(report)
+
+
+@pytest.mark.gl
+def test_two_cameras_reach_the_gradient_and_a_cnn_comes_back(start: Callable[..., Run]) -> None:
+    """The vision experiment, small: frames through ring, link and log, a CNN's weights back to the arm."""
+    run = start(
+        "experiment=peg_insertion_rlpd_vision", "algorithm.policy.hidden=[16]", "algorithm.batch_size=4",
+        "algorithm.critic_hidden=[16]", "demonstrations.count=1", "learner.max_updates=12", "learner.publish_every=4",
+        "learner.warmup_rows=5", "learner.tolerance=20", "evaluation.episodes=1",
+    )  # fmt: skip
+    report = run.finish()
+    assert report["updates"] == 12
+    assert report["weight_versions"] >= 3
+    nothing_was_lost(report)
+
+
+def test_sac_learns_from_scratch_in_a_gymnasium_environment(start: Callable[..., Run]) -> None:
+    run = start(
+        "experiment=fetch_reach_sac",
+        "demonstrations.count=0",
+        "learner.max_updates=100",
+        "algorithm.critic_hidden=[32]",
+    )
+    report = run.finish()
+    assert report["updates"] == 100
+    assert report["episodes"] > 0
+    assert report["baseline"] is None
+    nothing_was_lost(report)
+
+
+def test_a_six_joint_arm_learns_from_the_demonstrations_of_a_run_before(
+    start: Callable[..., Run], tmp_path: Path
+) -> None:
+    first = start("robot=arm6_sim", "learner.max_updates=20")
+    first.finish()
+    (tmp_path / "second").mkdir()
+    source = f"demonstrations.path={first.folder.root}"
+    second = Run(tmp_path / "second", "robot=arm6_sim", "learner.max_updates=40", source)
+    try:
+        report = second.finish()
+    finally:
+        second.close()
+    assert report["updates"] == 40
+    assert "3 demonstrations from" in second.output()
+    nothing_was_lost(report)
