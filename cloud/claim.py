@@ -10,41 +10,52 @@ from pathlib import Path
 from cloud.config import RobotsConfig
 from cloud.run import read_json, write_json
 from user_rl.clock import Clock
-from user_rl.errors import UserRlError
-from user_rl.fleet import FleetClient
+from user_rl.errors import Unreachable, UserRlError
+from user_rl.fleet import FAULT, FleetClient
 
 log = logging.getLogger(__name__)
 
 RENEW_EVERY_S = 1.0
+REVIVE_AFTER_S = 5.0
 
 
 class Claim:
     """Keeps what the run was granted. All calls from one thread."""
 
     def __init__(
-        self, client: FleetClient, path: Path, *, run: str, robots: RobotsConfig, cells: tuple[str, ...], clock: Clock
-    ) -> None:
-        """`cells` are the names of the simulated cells, empty when any robot of the fleet will do."""
+        self, client: FleetClient, path: Path, *, run: str, robots: RobotsConfig, cells: tuple[str, ...], clock: Clock,
+        revive: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
+        """`cells`: the simulated ones, empty when any robot will do. `revive` starts a fleet of ours that died."""
+        self._revive = revive
         self._client, self._path, self._run, self._robots = client, path, run, robots
         self._cells, self._clock = cells, clock
         self._next_s = clock.now_s()
         self.granted: dict[str, int] = {}
-        self.reason = ""  # why the fleet did not answer
-        self.waiting = ""  # why the request is queued
+        self.trouble = ""  # why the run does not have its robots: the fleet is away, a queue, a fault
+        self._away_since_s: float | None = None
 
     def tick(self, *, experience: str, weights: str) -> None:
         """Renews once a second, and asks again for what is missing; a fleet that is away costs a warning only."""
-        if self._clock.now_s() < self._next_s:
+        now_s = self._clock.now_s()
+        if now_s < self._next_s:
             return
-        self._next_s = self._clock.now_s() + RENEW_EVERY_S
+        self._next_s = now_s + RENEW_EVERY_S
         try:
             self._client.open_run(self._run, experience, weights)
             self._granted(self._renew())
-            self.reason = ""
+            self._away_since_s = None
         except UserRlError as error:
-            if self.reason != str(error):
-                log.warning("%s", error)
-            self.reason = str(error)
+            self._away(error, now_s)
+
+    def _away(self, error: UserRlError, now_s: float) -> None:
+        if self.trouble != str(error):
+            log.warning("%s", error)
+        self.trouble = str(error)
+        self._away_since_s = now_s if self._away_since_s is None else self._away_since_s
+        if isinstance(error, Unreachable) and now_s - self._away_since_s >= REVIVE_AFTER_S:
+            self._away_since_s = now_s
+            self._revive()
 
     def release(self) -> None:
         """Gives everything back; robots halt and wait."""
@@ -57,11 +68,13 @@ class Claim:
     def _renew(self) -> dict[str, int]:
         held = self._client.renew(self._run)
         if len(held) >= self._robots.count:
+            mine = [r for r in self._client.list() if r.card.cell in held]
+            self.trouble = "; ".join(f"{r.card.cell}: {r.status.reason}" for r in mine if r.status.state == FAULT)
             return held
         reply = self._client.request_lease(
             self._run, count=self._robots.count, model=self._robots.model, cells=self._cells
         )  # fmt: skip
-        self.waiting = reply.reason
+        self.trouble = reply.reason
         return reply.granted or held
 
     def _granted(self, tokens: dict[str, int]) -> None:

@@ -124,7 +124,8 @@ class Driver:
         self._client = FleetClient(authority.mint(folder.name, kind="run", fleet_address=self._fleet_address))
         on_exit.callback(self._client.close)
         self._claim = Claim(
-            self._client, folder.leases, run=folder.name, robots=config.robots, cells=cells, clock=clock
+            self._client, folder.leases, run=folder.name, robots=config.robots, cells=cells, clock=clock,
+            revive=lambda: ensure_fleet(home),
         )  # fmt: skip
         trees = {cell: edge_tree(folder, config, cell, i) for i, cell in enumerate(cells)}
         for cell, edge in trees.items():
@@ -160,7 +161,7 @@ class Driver:
         self.status = {**self.status, **seen, "wall_s": wall_s, "driver_pid": os.getpid()}
         self.status |= {
             "edge_pids": self._edges.pids() or self.status.get("edge_pids", {}),
-            "reason": self._claim.reason,
+            "trouble": self._claim.trouble,
         }
         write_json(self._folder.status, self.status)
         _track(self._tracker, self.status)

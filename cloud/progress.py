@@ -64,6 +64,8 @@ def panel(run: str, status: Status, history: list[float]) -> RenderableType:
     parts: list[RenderableType] = [_bar(status), table]
     if history:
         parts.append(Text.assemble(("  success  ", "dim"), (spark(history), "green")))
+    if status.get("trouble"):
+        parts.append(Text(f"  {status['trouble']}", style="yellow"))
     return Panel(
         Group(*parts), title=f"[bold]{run}[/]", subtitle=str(status.get("phase", "")), border_style="cyan", width=80
     )
@@ -71,7 +73,11 @@ def panel(run: str, status: Status, history: list[float]) -> RenderableType:
 
 def line(status: Status) -> str:
     """The same in one line, for logs."""
-    return f"{status.get('phase', '?')}: " + ", ".join(f"{name} {write(status)}" for name, write in FIELDS)
+    return (
+        f"{status.get('phase', '?')}: "
+        + ", ".join(f"{name} {write(status)}" for name, write in FIELDS)
+        + (f"; {status['trouble']}" if status.get("trouble") else "")
+    )
 
 
 def spark(values: list[float]) -> str:

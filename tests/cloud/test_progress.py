@@ -37,6 +37,14 @@ def test_the_panel_draws_every_field_and_the_curve() -> None:
     assert " ▄█" in text
 
 
+def test_trouble_is_told_and_stays_away_when_there_is_none() -> None:
+    status = STATUS | {"trouble": "sim0: a joint is hot"}
+    assert line(status).endswith("; sim0: a joint is hot")
+    console = Console(file=io.StringIO(), width=100)
+    console.print(panel("peg-1", status, []))
+    assert "sim0: a joint is hot" in console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO above
+
+
 def test_a_spark_stays_inside_its_blocks() -> None:
     assert spark([-1.0, 0.0, 0.5, 1.0, 2.0]) == "  ▄██"
 

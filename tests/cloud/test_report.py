@@ -13,7 +13,8 @@ from cloud.run import RunFolder
 REPORT: dict[str, Any] = {
     "phase": "done", "success_rate": 0.98, "success_rate_last_50": 0.96, "episodes": 200, "env_steps": 4000,
     "updates": 12000, "wall_s": 200.4, "trained_s": 180.0, "rows_lost": 0, "rows_duplicated": 0, "weight_versions": 240,
-    "seed": 1, "evaluation": {"success_rate": 0.98, "episodes": 50, "mean_steps": 11.3}, "baseline": {"success_rate": 0.4},
+    "seed": 1, "evaluation": {"success_rate": 0.98, "episodes": 50, "mean_steps": 11.3},
+    "baseline": {"success_rate": 0.4},
 }  # fmt: skip
 
 

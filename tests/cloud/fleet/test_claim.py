@@ -10,7 +10,7 @@ from cloud.fleet import FleetServer
 from cloud.run import read_json, write_json
 from tests.cloud.fleet.conftest import Enrol
 from user_rl.clock import FakeClock
-from user_rl.fleet import Card, FleetClient, Status
+from user_rl.fleet import FAULT, Card, FleetClient, Status
 
 WHERE = {"experience": "tcp://127.0.0.1:1001", "weights": "tcp://127.0.0.1:1002"}
 
@@ -42,14 +42,14 @@ def test_a_queued_request_says_why_and_is_asked_again(enrol: Enrol, clock: FakeC
     register(enrol("a", "edge"), "a")
     claim.tick(**WHERE)
     assert claim.granted == {}
-    assert "b is not registered" in claim.waiting
+    assert "b is not registered" in claim.trouble
     register(enrol("b", "edge"), "b")
     claim.tick(**WHERE)
     assert claim.granted == {}, "asked again before its time"
     clock.advance(1.0)
     claim.tick(**WHERE)
     assert claim.granted.keys() == {"a", "b"}
-    assert claim.waiting == ""
+    assert claim.trouble == ""
 
 
 def test_a_lease_is_kept_for_as_long_as_it_is_renewed(enrol: Enrol, clock: FakeClock, tmp_path: Path) -> None:
@@ -85,8 +85,36 @@ def test_a_fleet_that_is_away_costs_one_warning_and_keeps_what_was_granted(
         clock.advance(1.0)
         claim.tick(**WHERE)
     assert claim.granted == granted
-    assert claim.reason
+    assert claim.trouble
     assert len(caplog.records) == 1
+
+
+def test_a_fault_of_a_leased_cell_is_told(enrol: Enrol, clock: FakeClock, tmp_path: Path) -> None:
+    edge = enrol("a", "edge")
+    register(edge, "a")
+    claim = make_claim(enrol, tmp_path / "leases.json", clock, "a")
+    claim.tick(**WHERE)
+    edge.heartbeat("a", b"a".hex().ljust(32, "0"), Status(state=FAULT, reason="joint 3 is hot; let it cool"))
+    for _ in range(2):
+        clock.advance(1.0)
+        claim.tick(**WHERE)
+    assert claim.trouble == "a: joint 3 is hot; let it cool"
+
+
+def test_a_fleet_that_stays_away_is_started_again(
+    enrol: Enrol, fleet: FleetServer, clock: FakeClock, tmp_path: Path
+) -> None:
+    revived: list[float] = []
+    claim = Claim(
+        enrol("r", "run"), tmp_path / "leases.json", run="r", robots=RobotsConfig(), cells=(), clock=clock,
+        revive=lambda: revived.append(clock.now_s()),
+    )  # fmt: skip
+    fleet.close()
+    start_s = clock.now_s()
+    for _ in range(12):
+        claim.tick(**WHERE)
+        clock.advance(1.0)
+    assert revived == [start_s + 5, start_s + 10]
 
 
 def test_tokens_are_read_again_when_they_change(tmp_path: Path) -> None:
