@@ -9,6 +9,7 @@ the launcher ends its children and its actors; whoever comes next waits for the 
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,7 +101,7 @@ def drive(folder: RunFolder, config: LaunchConfig, tree: Tree) -> int:
             return 130
         driver.stop(progress)
         progress.close()
-        finish(folder, config, tree, driver.status, console=Console())
+        finish(folder, config, tree, driver.status, console=_console())
     return 0
 
 
@@ -183,6 +184,11 @@ def edge_tree(folder: RunFolder, config: LaunchConfig, cell: str, number: int) -
         "name": cell, "bundle": str(home / "bundles" / f"{cell}.json"), "home": str(folder.edge(cell)),
         "pace": "free", "seed": 1000 * config.seed + number, **config.edge,
     }  # fmt: skip
+
+
+def _console() -> Console:
+    """The terminal, or lines wide enough for the summary where there is none."""
+    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def _track(tracker: Tracker, status: Mapping[str, Any]) -> None:

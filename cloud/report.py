@@ -50,7 +50,9 @@ def _summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         text = f"{_percent(evaluation['success_rate'])} of {evaluation['episodes']} fresh episodes"
         rows.append(("success, deterministic", f"{text}, {evaluation['mean_steps']:.1f} steps each"))
     if report.get("baseline"):
-        rows.append(("behaviour cloning, same demonstrations", _percent(report["baseline"]["success_rate"])))
+        baseline = report["baseline"]
+        text = f"{_percent(baseline['success_rate'])}, {baseline['mean_steps']:.1f} steps each"
+        rows.append(("behaviour cloning, same demonstrations", text))
     return [
         *rows,
         ("episodes, env steps", f"{report['episodes']:,}, {report['env_steps']:,}"),

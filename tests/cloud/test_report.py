@@ -14,7 +14,7 @@ REPORT: dict[str, Any] = {
     "phase": "done", "success_rate": 0.98, "success_rate_last_50": 0.96, "episodes": 200, "env_steps": 4000,
     "updates": 12000, "wall_s": 200.4, "trained_s": 180.0, "rows_lost": 0, "rows_duplicated": 0, "weight_versions": 240,
     "seed": 1, "evaluation": {"success_rate": 0.98, "episodes": 50, "mean_steps": 11.3},
-    "baseline": {"success_rate": 0.4},
+    "baseline": {"success_rate": 0.4, "mean_steps": 30.5},
 }  # fmt: skip
 
 
@@ -22,7 +22,14 @@ def test_the_summary_answers_what_is_asked_first(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=120)
     summarise(REPORT, RunFolder(tmp_path / "peg"), console=console)
     text = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO above
-    for words in ("98 % of 50 fresh episodes, 11.3 steps", "96 %", "40 %", "200, 4,000", "12,000, 240", "0, 0"):
+    for words in (
+        "98 % of 50 fresh episodes, 11.3 steps",
+        "96 %",
+        "40 %, 30.5 steps each",
+        "200, 4,000",
+        "12,000, 240",
+        "0, 0",
+    ):
         assert words in text
     assert str(tmp_path / "peg" / "report.json") in text
 
