@@ -7,7 +7,6 @@ out. Its exit code says whether it may be started again.
 import argparse
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from edge.desk import Desk
 from edge.loop import control
 from edge.orders import Card, Report, State
 from edge.pacer import Pacer
-from edge.process import Exit, StopFlag, become_child, set_up_logging, try_realtime
+from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging, try_realtime
 from edge.recorder import Recorder
 from edge.shared import Shared
 from hal.cell import Cell
@@ -130,7 +129,4 @@ def _end(shared: Shared, error: Exception) -> Exit:
 
 
 if __name__ == "__main__":
-    code = main()
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(code)  # no driver's or library's thread keeps a robot's process alive
+    end_process(main())

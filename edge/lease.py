@@ -32,15 +32,15 @@ class Lease:
 
     def __init__(self, path: Path, until_s: float = 0.0) -> None:
         """`until_s`: what a predecessor of this process, in the same daemon, had been granted."""
-        self._path, self.until_s = path, until_s
+        self._path, self.until_s, self._unwanted = path, until_s, False
         self.record = _read(path)
         if self.record.token <= self.record.released:
             self.until_s = 0.0
 
     @property
     def releasing(self) -> bool:
-        """Whether a token waits for control to halt before it is released."""
-        return self.until_s == 0.0 and self.record.token > self.record.released
+        """Whether the fleet has taken the lease back, and the token waits for control to halt to be released."""
+        return self._unwanted and self.record.token > self.record.released
 
     def hear(self, assignment: Assignment, sent_s: float) -> None:
         """Takes in the answer to a heartbeat sent at `sent_s`; raises StorageError, and then nothing has changed."""
@@ -54,6 +54,7 @@ class Lease:
                 experience_address=assignment.experience_address, weights_address=assignment.weights_address,
             )
         )  # fmt: skip
+        self._unwanted = not assignment.wanted
         granted = assignment.wanted and assignment.token > old.released
         self.until_s = sent_s + assignment.autonomy_s if granted else 0.0
 

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import queue
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from edge.downlink import Downlink
 from edge.heart import Answer, Heart
 from edge.lease import Lease
 from edge.orders import Card, Orders, Report, State
-from edge.process import Exit, StopFlag, become_child, set_up_logging
+from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging
 from edge.ring import Ring
 from edge.shared import Shared
 from edge.spooler import Spooler, boot_of, stream_name
@@ -253,4 +252,4 @@ def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], int], abandon
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

@@ -69,7 +69,11 @@ def test_a_released_token_never_acts_again_even_if_the_fleet_forgets(path: Path)
 def test_a_restarted_link_goes_on_with_the_lease_of_its_daemon_but_a_new_daemon_asks(path: Path) -> None:
     Lease(path).hear(assignment(), 100.0)
     assert Lease(path, 1000.0).until_s == 1000.0
-    assert Lease(path).until_s == 0.0
+    new = Lease(path)
+    assert new.until_s == 0.0
+    assert not new.releasing
+    new.hear(assignment(), 200.0)
+    assert new.until_s == 1100.0
 
 
 def test_the_last_run_and_its_addresses_are_remembered_for_the_rows_of_the_spool(path: Path) -> None:
@@ -83,6 +87,7 @@ def test_a_cell_that_another_daemon_took_stops(path: Path) -> None:
     lease.hear(assignment(), 100.0)
     lease.lose()
     assert lease.until_s == 0.0
+    assert not lease.releasing
 
 
 def test_a_broken_file_is_not_taken_for_no_lease(path: Path) -> None:
