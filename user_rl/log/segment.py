@@ -189,7 +189,7 @@ class Segment:
                     raise
                 raise SegmentGone(f"{self.path}: was trimmed while it was read; ask again") from error
             with translated(self.path, 4096):
-                self._tables = {name: self._env.open_db(name.encode(), create=False) for name in TABLES}
+                self._tables = _tables(self._env, writable=self._writable)
         return self._env
 
 
@@ -236,6 +236,14 @@ def _open(path: Path, *, writable: bool, sealed: bool) -> lmdb.Environment:
         readonly=not writable,
         lock=not sealed,
     )
+
+
+def _tables(env: lmdb.Environment, *, writable: bool) -> dict[str, lmdb._Database]:
+    """The handles. `open_db` would wait for another process's transaction with Python's lock held; `begin` lets go."""
+    if not writable:
+        return {name: env.open_db(name.encode(), create=False) for name in TABLES}
+    with env.begin(write=True) as txn:
+        return {name: env.open_db(name.encode(), txn=txn, create=False) for name in TABLES}
 
 
 def bump_known(segment: Segment, txn: "Txn") -> None:

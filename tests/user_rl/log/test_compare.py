@@ -63,6 +63,12 @@ def test_rows_that_were_never_sent_are_lost_and_said_to_wait(tmp_path: Path) -> 
     assert compared(tmp_path) == expect(28, lost=22, waiting=20)
 
 
+def test_a_row_that_was_written_off_does_not_wait(tmp_path: Path) -> None:
+    record(tmp_path / "edge", [(ONE, mixed(0, 6))])
+    record(tmp_path / "cloud", [(ONE, mixed(0, 5)), (ONE, (5, 5))])
+    assert compared(tmp_path) == expect(5, lost=1)
+
+
 def test_rows_that_the_edge_has_trimmed_are_not_compared(tmp_path: Path) -> None:
     record(tmp_path / "edge", [(ONE, (0, 9)), (ONE, mixed(10, 5))])
     record(tmp_path / "cloud", [(ONE, mixed(0, 15))])

@@ -92,14 +92,42 @@ def test_a_reader_sees_each_commit_of_another_process_at_once(tmp_path: Path, wr
             seq, at = found[-1][0], at + 37
             assert reader.synced(STREAM) == at - 1
         assert len([entry for entry in tmp_path.iterdir() if entry.is_dir()]) > 12
-        writer.tell("other 5")
-        assert set(reader.streams()) == {STREAM, "other"}
-        assert reader.tail(seq, 2**20)[0][1].stream == "other"
         assert sum(segment.is_open for segment in reader._segments) <= reading.KEPT_OPEN + 2
         writer.tell("gap 3")
         assert (reader.synced(STREAM), reader.gaps()) == (at + 2, [Gap(STREAM, at, at + 2)])
         assert b"".join(chunk.data for chunk in reader.read(STREAM, 0, 2**20)) == mixed(0, at, length=40).tobytes()
         assert reader.streams()[STREAM].encoded == SCHEMA.encoded
+
+
+@pytest.mark.slow
+def test_a_reader_hears_of_a_new_stream_in_a_segment_it_knows(tmp_path: Path, writer: Writer) -> None:
+    with Reader(tmp_path) as reader:
+        writer.tell("rows 5")
+        assert set(reader.streams()) == {STREAM}
+        writer.tell("other 5")
+        assert set(reader.streams()) == {STREAM, "other"}
+        assert [chunk.stream for _, chunk in reader.tail(0, 2**20)] == [STREAM, "other"]
+        assert len(list(tmp_path.glob("online-*"))) == 1
+
+
+@pytest.mark.slow
+def test_a_reader_beside_a_writer_at_full_speed_misses_nothing(tmp_path: Path) -> None:
+    Log(tmp_path).close()
+    program = Path(__file__).with_name("recorded.py")
+    command = [sys.executable, str(program), str(tmp_path), "7"]
+    with (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=program.parents[3]) as writer,
+        Reader(tmp_path) as reader,
+    ):
+        seqs, data = [0], b""
+        while seqs[-1] < 400 and writer.poll() is None:
+            for seq, chunk in reader.tail(seqs[-1], 2**20):
+                seqs.append(seq)
+                data += chunk.data
+        writer.kill()
+    assert seqs == list(range(len(seqs)))
+    assert len(seqs) > 400
+    assert data == mixed(0, len(data) // SCHEMA.row_bytes, length=20).tobytes()
 
 
 @pytest.mark.slow
@@ -169,6 +197,7 @@ def test_the_tail_comes_in_commit_order_over_classes_and_streams(tmp_path: Path)
             assert data == mixed(0, count).tobytes()
         assert tail_all(reader, max_bytes=1) == found
         assert tail_all(reader, after_seq=3) == found[3:]
+        assert reading.tail(reader._segments, reader._names, 1, 3, 2**20) == found[1:3]
         assert reader.tail(found[-1][0], 2**20) == []
         most = sum(len(chunk.data) for _, chunk in found[:3])
         assert reader.tail(0, most) == found[:3]
@@ -180,12 +209,13 @@ def test_the_tail_comes_in_commit_order_over_classes_and_streams(tmp_path: Path)
 )
 def test_what_was_appended_first_is_committed_first(tmp_path: Path, first: Klass, second: Klass) -> None:
     with Log(tmp_path) as log:
-        for stream, klass in (("b/1/r", first), ("a/1/r", second)):
+        for stream in "abc":
             log.open_stream(stream, SCHEMA)
+        for stream, klass in (("c", first), ("b", first), ("a", second)):
             log.append(stream, rows(0, 5, klass=klass))
         log.commit()
     with Reader(tmp_path) as reader:
-        assert [chunk.stream for _, chunk in reader.tail(0, 2**20)] == ["b/1/r", "a/1/r"]
+        assert [chunk.stream for _, chunk in reader.tail(0, 2**20)] == ["c", "b", "a"]
 
 
 def test_what_a_reader_tells_is_what_the_writer_tells(tmp_path: Path) -> None:

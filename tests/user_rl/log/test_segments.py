@@ -8,8 +8,8 @@ import pytest
 
 from tests.user_rl.log.recorded import SCHEMA, STREAM, rows
 from user_rl.errors import ConfigError, StorageCorrupt, StorageFull
-from user_rl.log import Gap, Log, LogConfig, Reader
-from user_rl.log.segment import Footer, hash_file
+from user_rl.log import Log, LogConfig, Reader
+from user_rl.log.segment import Footer, Segment, hash_file
 from user_rl.rows import Klass
 
 SMALL = LogConfig(segment_bytes=96 * 1024)
@@ -91,6 +91,40 @@ def test_one_commit_of_two_streams_with_gaps_ends_its_segments_in_time(tmp_path:
     assert all(span.last % 5 == 4 for footer in found for span in footer.spans.values())
 
 
+def test_one_commit_of_single_episodes_between_gaps_ends_its_segments_in_time(tmp_path: Path) -> None:
+    with Log(tmp_path, LogConfig(segment_bytes=512 * 1024)) as log:
+        log.open_stream(STREAM, SCHEMA)
+        for at in range(0, 20_000, 400):
+            log.append(STREAM, rows(at, 200, length=200))
+            log.append_gap(STREAM, at + 200, at + 399)
+        log.commit()
+    found = list(footers(tmp_path).values())
+    assert len(found) >= 3
+    assert all(footer.bytes < 512 * 1024 * 1.25 for footer in found)
+
+
+def test_one_commit_of_an_endless_episode_ends_its_segments_at_the_hard_limit(tmp_path: Path) -> None:
+    with Log(tmp_path, LogConfig(segment_bytes=512 * 1024)) as log:
+        log.open_stream(STREAM, SCHEMA)
+        for at in range(0, 20_000, 400):
+            log.append(STREAM, rows(at, 399, length=10**6))
+            log.append_gap(STREAM, at + 399, at + 399)
+        log.commit()
+    found = list(footers(tmp_path).values())
+    assert len(found) >= 4
+    assert all(512 * 1024 * 1.4 < footer.bytes < 512 * 1024 * 1.65 for footer in found)
+
+
+def test_an_episode_that_went_on_in_another_class_does_not_hold_a_segment(tmp_path: Path) -> None:
+    with Log(tmp_path, SMALL) as log:
+        fill(log, "cut", 3, each=3)
+        fill(log, "cut", 2, each=2, klass=Klass.DEMONSTRATION)
+        fill(log, STREAM, 600, each=5)
+    sealed = [footer for name, footer in footers(tmp_path).items() if name.startswith("online")]
+    assert sealed
+    assert all(footer.bytes < 96 * 1024 * 1.25 for footer in sealed)
+
+
 def test_a_footer_says_what_is_in_the_file(tmp_path: Path) -> None:
     with Log(tmp_path, SMALL) as log:
         fill(log, STREAM, 10, each=10)
@@ -114,6 +148,7 @@ def test_a_sealed_segment_is_never_written_again(tmp_path: Path) -> None:
     assert files
     with Log(tmp_path, SMALL) as log:
         log.read(STREAM, 0, 2**30)
+        assert all(s._environment().flags()["readonly"] for s in log._shelf.segments if s.footer)
         fill(log, STREAM, 800)
     assert {name: (tmp_path / name / "data.mdb").stat().st_mtime_ns for name in files} == files
 
@@ -223,15 +258,48 @@ def test_a_hole_between_the_classes_is_not_kept_rows(tmp_path: Path) -> None:
 
 def test_a_cursor_outlives_the_last_segment_that_held_its_rows(tmp_path: Path) -> None:
     with Log(tmp_path, SMALL) as log:
-        fill(log, "demo", 40, klass=Klass.DEMONSTRATION)  # the newest segment but for one, and it stays active
+        fill(log, "demo", 40, klass=Klass.DEMONSTRATION)
         fill(log, "old", 400)
-        fill(log, STREAM, 3000, klass=Klass.DEMONSTRATION)
-        fill(log, "late", 10, each=10)
-        last_seq = log._shelf.next_seq
+    with Log(tmp_path, SMALL) as log:
+        fill(log, STREAM, 3000)
     with Log(tmp_path, TIGHT) as log:
-        for _ in range(9):
-            log.trim({"old": 399, "demo": 39, STREAM: 2999, "late": 9})
+        assert log.trim({"old": 399, "demo": 39, STREAM: 2999}) > 0
+        assert log.first_kept("old") == 400
     with Log(tmp_path, TIGHT) as log:
-        assert {name: log.synced(name) for name in log.streams()} == {"demo": 39, "old": 399, STREAM: 2999, "late": 9}
-        assert log._shelf.next_seq == last_seq
-        assert log.gaps() == list[Gap]()
+        assert {name: log.synced(name) for name in log.streams()} == {"demo": 39, "old": 399, STREAM: 2999}
+        assert log.open_stream("old", SCHEMA) == 399
+        log.append("old", rows(400, 5))
+        log.commit()
+    with Reader(tmp_path) as reader:
+        assert (reader.synced("old"), reader.first_kept("old")) == (404, 400)
+
+
+@pytest.mark.parametrize("seal_both", [False, True])
+@pytest.mark.parametrize("after", [0, 40])
+def test_what_only_a_trimmed_segment_knew_is_written_down_first(tmp_path: Path, seal_both: bool, after: int) -> None:
+    """After a crash between sealing a segment and making the next, the newest segment is older than its last rows."""
+    with Log(tmp_path, SMALL) as log:
+        fill(log, STREAM, 40)
+        fill(log, "demo", 40, klass=Klass.DEMONSTRATION)
+        fill(log, "late", 40)
+        fill(log, "demo", after, klass=Klass.DEMONSTRATION)
+        next_seq = log._shelf.next_seq
+        for segment in log._shelf.segments if seal_both else log._shelf.segments[:1]:
+            log._shelf.retire(segment)
+    with Log(tmp_path, LogConfig(segment_bytes=8 * 1024, max_bytes=32 * 1024)) as log:
+        assert log.trim({STREAM: 39, "late": 39}) > 0
+        assert not list(tmp_path.glob("online-00000001"))
+    with Log(tmp_path, SMALL) as log:
+        assert {name: log.synced(name) for name in log.streams()} == {STREAM: 39, "late": 39, "demo": 39 + after}
+        assert log._shelf.next_seq == next_seq
+
+
+def test_closing_waits_for_the_end_of_a_reading(tmp_path: Path) -> None:
+    with Log(tmp_path) as log:
+        fill(log, STREAM, 40)
+    segment = Segment(next(tmp_path.glob("online-*")))
+    with segment.begin() as txn:
+        segment.close()
+        assert segment.is_open
+        assert txn.stat(db=segment.table("chunks"))["entries"] == 1
+    assert not segment.is_open

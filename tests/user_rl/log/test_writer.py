@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -234,6 +235,41 @@ def test_a_writer_that_lost_its_lock_is_fenced(tmp_path: Path) -> None:
     with Log(tmp_path) as log:
         assert data_of(log.read(STREAM, 0, 2**20)) == rows(0, 5).tobytes()
         assert set(log.streams()) == {STREAM}
+
+
+HELD = """
+import sys
+from pathlib import Path
+from tests.user_rl.log.recorded import SCHEMA, STREAM, rows
+from user_rl.log import Log
+log = Log(Path(sys.argv[1]))
+log.open_stream(STREAM, SCHEMA)
+log.append(STREAM, rows(0, 5))
+log.commit()
+(segment,) = log._shelf.segments
+with segment.write(log._lock.check):
+    print("in a transaction", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.slow
+def test_a_new_writer_waits_for_the_transaction_of_a_former_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HELD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as former:
+        assert former.stdin is not None
+        assert former.stdout is not None
+        former.stdout.readline()
+        (tmp_path / "lock").unlink()
+        opening = threading.Thread(target=lambda: Log(tmp_path).close())
+        opening.start()
+        opening.join(0.3)
+        assert opening.is_alive()
+        former.stdin.close()
+        opening.join()
+        former.kill()
+    with Log(tmp_path) as log:
+        assert (log.epoch, log.synced(STREAM)) == (3, 4)
 
 
 def test_a_commit_that_failed_after_it_was_durable_counts_as_done(
