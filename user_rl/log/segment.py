@@ -94,12 +94,6 @@ class Segment:
         """Gives back what readers held that were killed in a transaction; else the file could only grow."""
         self._environment().reader_check()
 
-    def take_over(self) -> None:
-        """Waits for a former writer's transaction; its next one finds the new epoch and fails."""
-        self.free_dead_readers()
-        with translated(self.path, 0):
-            self._environment().begin(write=True).abort()
-
     def table(self, name: str) -> lmdb._Database:
         self._environment()
         return self._tables[name]
@@ -239,7 +233,8 @@ def _open(path: Path, *, writable: bool, sealed: bool) -> lmdb.Environment:
 
 
 def _tables(env: lmdb.Environment, *, writable: bool) -> dict[str, lmdb._Database]:
-    """The handles. `open_db` would wait for another process's transaction with Python's lock held; `begin` lets go."""
+    """The handles. A writer waits here for the transaction of a former one, whose next finds the new epoch and fails;
+    `open_db` alone would wait with Python's lock held, `begin` lets go of it."""
     if not writable:
         return {name: env.open_db(name.encode(), create=False) for name in TABLES}
     with env.begin(write=True) as txn:

@@ -110,7 +110,7 @@ class Shelf:
 
     def _adopt(self, segment: Segment) -> None:
         """Takes an unsealed segment over; a class keeps the newest as its active one."""
-        segment.take_over()
+        segment.free_dead_readers()
         if segment.klass in self._active:
             self._active[segment.klass].seal()
         self._active[segment.klass] = segment
@@ -125,8 +125,8 @@ class Shelf:
         return segment
 
     def _forgets(self, victim: Segment) -> bool:
-        """Whether a cursor or the sequence number would be lost with the victim: the others' spans and the stream
-        tables of the newest and the active segments are what a restart looks at."""
+        """Whether a cursor would be lost with the victim: the others' spans and the stream tables of the newest and
+        the active segments are what a restart looks at. Whoever knows the cursors knows the sequence number too."""
         rest, known = [segment for segment in self.segments if segment is not victim], dict[int, int]()
         for segment in rest:
             ends = [(number, span.last) for number, span in segment.spans().items()]
@@ -134,6 +134,4 @@ class Shelf:
                 ends += [(entry.number, entry.base) for entry in segment.streams().values()]
             for number, last in ends:
                 known[number] = max(last, known.get(number, -1))
-        if max(segment.last_seq() for segment in rest) < victim.last_seq():
-            return True
         return any(known.get(number, -1) < span.last for number, span in victim.spans().items())

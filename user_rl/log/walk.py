@@ -46,22 +46,23 @@ def _check_chunks(segment: Segment, found: Walk) -> None:
                 found.problems.append(f"{segment.path}: stream {name}, step {first}: a chunk that no table names")
                 continue
             keys.discard((number, first))
-            _check_chunk(found, name, first, sizes[number], value)
+            if problem := _check_chunk(found, name, first, sizes[number], value):
+                found.problems.append(f"{segment.path}: {problem}")
         for number, first in sorted(keys):
             found.problems.append(f"{segment.path}: stream {number}, step {first}: this chunk is missing; restore it")
 
 
-def _check_chunk(found: Walk, name: str, first: int, row_bytes: int, value: memoryview) -> None:
+def _check_chunk(found: Walk, name: str, first: int, row_bytes: int, value: memoryview) -> str:
     runs = found.runs.setdefault(name, [])
     try:
         chunk = chunk_from_value(name, first, row_bytes, value)
     except StorageCorrupt as error:
-        found.problems.append(str(error))
-        return
+        return str(error)
     if runs and runs[-1][1] + 1 == first:
         runs[-1] = (runs[-1][0], chunk.last)
     else:
         runs.append((first, chunk.last))
+    return ""
 
 
 def _check_counts(segment: Segment, found: Walk) -> None:

@@ -39,6 +39,18 @@ for line in sys.stdin:
 """
 
 
+SCANNING = """
+import sys
+from pathlib import Path
+from user_rl.log import Reader
+reader = Reader(Path(sys.argv[1]))
+scan = reader.scan("cell/boot/run")
+next(scan)
+print("in a transaction", flush=True)
+sys.stdin.read()
+"""
+
+
 class Writer:
     """A Log in a process of its own, told line by line what to do."""
 
@@ -156,11 +168,7 @@ def test_a_reader_goes_on_over_segments_that_are_trimmed_meanwhile(tmp_path: Pat
 @pytest.mark.slow
 def test_a_killed_reader_leaves_no_slot_behind(tmp_path: Path, writer: Writer) -> None:
     writer.tell("rows 10")
-    program = (
-        "import sys; from pathlib import Path; from user_rl.log import Reader; reader = Reader(Path(sys.argv[1]));"
-        "scan = reader.scan('cell/boot/run'); next(scan); print('in a transaction', flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", program, str(tmp_path)]
+    command = [sys.executable, "-c", SCANNING, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
@@ -171,6 +179,19 @@ def test_a_killed_reader_leaves_no_slot_behind(tmp_path: Path, writer: Writer) -
             other.wait()
             reader.tail(0, 1)
             assert slots_of(reader, other.pid) == 0
+
+
+@pytest.mark.slow
+def test_a_writer_frees_the_slots_of_readers_that_were_killed(tmp_path: Path) -> None:
+    write(tmp_path, (STREAM, 0, 5))
+    command = [sys.executable, "-c", SCANNING, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        other.kill()
+    with Log(tmp_path) as log:
+        (segment,) = log._shelf.segments
+        assert f"{other.pid} " not in segment._environment().readers()
 
 
 def slots_of(reader: Reader, pid: int) -> int:
