@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from cloud.run import RunFolder, write_json
 from user_rl.clock import Clock
 from user_rl.config import Tree
+from user_rl.errors import HardwareError
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
+CONFIG, FAULT = 2, 3  # exit codes of user-rl-edge
 STEADY_S = 20.0  # a daemon that lived this long starts with the short pause again
 
 
@@ -26,6 +28,7 @@ class _Child:
     started_s: float
     pause_s: float = FIRST_PAUSE_S
     again_s: float | None = None  # when to start it again; None while it lives
+    end: str = ""  # its last words, when starting it again would end the same way
 
 
 class SimulatedEdges:
@@ -43,16 +46,31 @@ class SimulatedEdges:
             self._children[cell] = _Child(self._spawn(cell), self._clock.now_s())
 
     def watch(self) -> None:
-        """Starts again what has died, with a growing pause; call it often."""
+        """Starts again what has died, with a growing pause; call it often.
+
+        A daemon whose configuration is wrong, or whose robot has a latched fault, stays down; raises HardwareError with
+        its last words when no other is left.
+        """
         for cell, child in self._children.items():
             now_s = self._clock.now_s()
-            if child.again_s is None and child.process.poll() is not None:
-                steady = now_s - child.started_s > STEADY_S
-                child.pause_s = FIRST_PAUSE_S if steady else min(2 * child.pause_s, LONGEST_PAUSE_S)
-                child.again_s = now_s + child.pause_s
-                log.warning("edge %s ended with %s, again in %.1f s", cell, child.process.returncode, child.pause_s)
+            if child.again_s is None and not child.end and child.process.poll() is not None:
+                self._ended(cell, child, now_s)
             if child.again_s is not None and now_s >= child.again_s:
                 child.process, child.started_s, child.again_s = self._spawn(cell), now_s, None
+        ends = [child.end for child in self._children.values()]
+        if ends and all(ends):
+            raise HardwareError(ends[0])
+
+    def _ended(self, cell: str, child: _Child, now_s: float) -> None:
+        if child.process.returncode in (CONFIG, FAULT):
+            words = self._folder.process_log(cell).read_text().strip().splitlines()
+            child.end = words[-1] if words else f"edge {cell} ended with {child.process.returncode}"
+            log.error("edge %s stays down: %s", cell, child.end)
+            return
+        steady = now_s - child.started_s > STEADY_S
+        child.pause_s = FIRST_PAUSE_S if steady else min(2 * child.pause_s, LONGEST_PAUSE_S)
+        child.again_s = now_s + child.pause_s
+        log.warning("edge %s ended with %s, again in %.1f s", cell, child.process.returncode, child.pause_s)
 
     def stop(self, *, timeout_s: float) -> None:
         """Asks every daemon to halt, send what it holds and end; ends by force what has not after `timeout_s`."""

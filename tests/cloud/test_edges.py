@@ -15,6 +15,7 @@ import pytest
 from cloud.edges import FIRST_PAUSE_S, LONGEST_PAUSE_S, SimulatedEdges
 from cloud.run import RunFolder
 from user_rl.clock import FakeClock
+from user_rl.errors import HardwareError
 
 pytestmark = pytest.mark.slow
 
@@ -37,12 +38,13 @@ def gone(pid: int) -> bool:
 
 def test_a_dead_daemon_is_started_again_after_a_pause_that_grows(tmp_path: Path) -> None:
     clock, folder = FakeClock(), RunFolder(tmp_path)
-    edges = SimulatedEdges(folder, {"sim0": {"no_such_key": 1}}, clock=clock)
+    edges = SimulatedEdges(folder, {"sim0": {}}, clock=clock)
     edges.start()
     pause_s, pids = FIRST_PAUSE_S, []
     for _ in range(3):
         pids.append(edges.pids()["sim0"])
-        wait_for(lambda: gone(pids[-1]), "the end of a daemon with a wrong key")
+        os.kill(pids[-1], signal.SIGKILL)
+        wait_for(lambda: gone(pids[-1]), "the end of a killed daemon")
         edges.watch()
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         clock.advance(pause_s - 0.01)
@@ -52,7 +54,20 @@ def test_a_dead_daemon_is_started_again_after_a_pause_that_grows(tmp_path: Path)
         edges.watch()
     assert len({*pids, edges.pids()["sim0"]}) == 4
     edges.stop(timeout_s=20)
-    assert "no_such_key" in folder.process_log("sim0").read_text()
+
+
+def test_a_daemon_that_would_end_the_same_way_stays_down_and_its_last_words_are_told(tmp_path: Path) -> None:
+    clock = FakeClock()
+    edges = SimulatedEdges(RunFolder(tmp_path), {"sim0": {"no_such_key": 1}}, clock=clock)
+    edges.start()
+    pid = edges.pids()["sim0"]
+    wait_for(lambda: gone(pid), "the end of a daemon with a wrong key")
+    for _ in range(2):
+        with pytest.raises(HardwareError, match="no_such_key: no such key"):
+            edges.watch()
+        clock.advance(LONGEST_PAUSE_S)
+    assert edges.pids()["sim0"] == pid
+    edges.stop(timeout_s=20)
 
 
 def test_stopping_ends_every_child(tmp_path: Path) -> None:
@@ -64,16 +79,18 @@ def test_stopping_ends_every_child(tmp_path: Path) -> None:
     assert edges.pids() == {}
 
 
-def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
-    code = (
-        "import subprocess, sys, time; from edge.process import become_child\n"
-        "argv = [sys.executable, '-c', 'import time; time.sleep(300)']\n"
-        "child = subprocess.Popen(argv, preexec_fn=_die_with_parent)\n"
-        "print(child.pid, flush=True); time.sleep(300)"
+def test_children_end_when_their_parent_is_killed() -> None:
+    child_code = (
+        "import os, sys, time; from edge.process import become_child\n"
+        "become_child(int(sys.argv[1])); print(os.getpid(), flush=True); time.sleep(300)"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+    code = (
+        "import os, subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', sys.argv[1], str(os.getpid())]); time.sleep(300)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, child_code], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait()
-    wait_for(lambda: gone(child), "the end of the killed parent's child")
+        wait_for(lambda: gone(child), "the end of the killed parent's child")
