@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 
 
 WAIT_S = 0.005  # between looks at the log when there is nothing to do
-LOOK_S = 0.005  # between looks at the log while updating
-PERMIT_S = 0.05  # between two permits
+LOOK_S = 0.02  # between looks at the log while updating
+PERMIT_S = 0.1  # between two permits
 FULL_AGAIN_S = 60.0  # between two lines about a full disk
 PERMIT_AGAIN_S = 1.0  # a gateway that was started again knows none
 
@@ -48,7 +48,7 @@ class LearnerConfig:
     warmup_rows: int = 300  # online steps in the log before the first update
     tolerance: float = 100.0  # updates that learner and robots may be apart from the ratio
     pace_robots: bool = True  # also hold the robots to the ratio
-    publish_every: int = 50  # updates
+    publish_every: int = 100  # updates
     keep_versions: int = 10
     threads: int = 1  # of torch
     checkpoint_s: float = 20.0

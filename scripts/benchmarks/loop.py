@@ -1,6 +1,6 @@
 """loop: the system's env steps/s and updates/s over the bare simulator's and the bare update loop's, same run.
 
-Each has a core to itself: one run of the real system with the learner all but asleep (control on core 0, everything
+Each has a core to itself: one run of the real system with a learner that only waits (control on core 0, everything
 else on core 1) gives the env rate, one with the robot at its permit (learner on core 0, everything else on core 1) the
 update rate. The baselines run on core 0 in turn with them: the simulator alone (command, read, judge), and
 `algorithm.update` on batches that lie ready. Medians of the repeats.
@@ -31,6 +31,7 @@ EXPERIMENT = "experiment=peg_insertion_rlpd"
 SECONDS = 12.0  # of every measurement
 REPEATS = 5
 ALONE, OTHERS = {0}, {1}
+NOBODY = ("teleop=none", "demonstrations.count=0")  # the fresh policy moves like the baseline's random commands
 PATIENCE_S = 120.0
 
 
@@ -140,10 +141,10 @@ def one_round(config: LaunchConfig) -> dict[str, float]:
     os.sched_setaffinity(0, ALONE)
     bare_env, bare_update = bare_simulator(config), bare_updates(config)
     os.sched_setaffinity(0, everywhere)
-    free = ("learner.pace_robots=false", "learner.max_minutes=null", "algorithm.update_ratio=0.0001")
+    free = ("learner.max_minutes=null", "learner.pace_robots=false", "learner.warmup_rows=1000000000", *NOBODY)
     with tempfile.TemporaryDirectory(prefix="bench-loop-") as root, system(Path(root), *free) as folder:
         env = rate_of(folder, "env_steps", _control)
-    with tempfile.TemporaryDirectory(prefix="bench-loop-") as root, system(Path(root), *free[1:2]) as folder:
+    with tempfile.TemporaryDirectory(prefix="bench-loop-") as root, system(Path(root), free[0]) as folder:
         update = rate_of(folder, "updates", lambda s: [s["learner_pid"]])
     return {"bare_env_steps_s": bare_env, "env_steps_s": env, "bare_updates_s": bare_update, "updates_s": update}
 
