@@ -36,7 +36,7 @@ class Heading:
     clock_offset_s: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)  # not frozen: it is made at every step
 class Step:
     """What happened after an observation. `proposed` is None where no policy was asked."""
 

@@ -105,5 +105,5 @@ class ActionMap:
 
     def to_units(self, unit: Array) -> Array:
         """From [-1, 1] to units, inside the bounds: [..., A] float32."""
-        units: Array = np.clip(unit * self._half + self._centre, self.low, self.high)
+        units: Array = np.minimum(np.maximum(unit * self._half + self._centre, self.low), self.high)
         return units

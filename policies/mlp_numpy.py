@@ -33,7 +33,7 @@ class NumpyMlp:
         x = self._input
         np.subtract(observation[STATE], self._mean, out=x)
         np.divide(x, self._scale, out=x)
-        np.clip(x, -CLIP, CLIP, out=x)
+        np.minimum(np.maximum(x, -CLIP, out=x), CLIP, out=x)  # np.clip's wrapper costs more than the work
         for weight, bias, out in self._layers:
             np.dot(weight, x, out=out)
             np.add(out, bias, out=out)
@@ -43,7 +43,7 @@ class NumpyMlp:
         size = len(out) // 2
         unit = out[:size]
         if explore:
-            log_std = np.clip(out[size:], self._spec.log_std_min, self._spec.log_std_max)
+            log_std = np.minimum(np.maximum(out[size:], self._spec.log_std_min), self._spec.log_std_max)
             unit = unit + np.exp(log_std) * self._random.standard_normal(size, np.float32)
         return self._map.to_units(np.tanh(unit))
 
