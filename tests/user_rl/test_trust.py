@@ -64,6 +64,7 @@ def test_a_missing_bundle_is_one_clear_line(tmp_path: Path) -> None:
         ('"kind"', '"extra": 1, "kind"'),
         ('"ca_pem": "CA",', ""),
     ],
+    ids=["list", "kind", "separator", "no_name", "short_key", "extra", "missing"],  # keys are new in every process
 )
 def test_a_malformed_bundle_is_refused_by_its_path(tmp_path: Path, old: str, new: str) -> None:
     path = tmp_path / "b.json"
