@@ -6,12 +6,13 @@ Tokens lie in the run's `leases.json`, where the gateway reads them; so the gate
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cloud.config import RobotsConfig
 from cloud.run import read_json, write_json
 from user_rl.clock import Clock
 from user_rl.errors import Unreachable, UserRlError
-from user_rl.fleet import FAULT, FleetClient
+from user_rl.fleet import FAULT, FleetClient, Resource
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Claim:
         self._cells, self._clock = cells, clock
         self._next_s = clock.now_s()
         self.granted: dict[str, int] = {}
+        self.cells_seen: dict[str, dict[str, Any]] = {}  # how the run's cells are, as in status.json
         self.trouble = ""  # why the run does not have its robots: the fleet is away, a queue, a fault
         self._away_since_s: float | None = None
 
@@ -69,6 +71,7 @@ class Claim:
         held = self._client.renew(self._run)
         if len(held) >= self._robots.count:
             mine = [r for r in self._client.list() if r.card.cell in held]
+            self.cells_seen = {r.card.cell: _seen(r) for r in mine}
             self.trouble = "; ".join(f"{r.card.cell}: {r.status.reason}" for r in mine if r.status.state == FAULT)
             return held
         reply = self._client.request_lease(
@@ -81,6 +84,14 @@ class Claim:
         if tokens != self.granted:
             self.granted = dict(tokens)
             write_json(self._path, self.granted)
+
+
+def _seen(cell: Resource) -> dict[str, Any]:
+    status = cell.status
+    return {
+        "state": status.state if cell.alive else f"silent for {cell.silent_s:.0f} s", "rate_hz": cell.card.rate_hz,
+        "spool_bytes": status.spool_bytes, "disk_free_bytes": status.disk_free_bytes,
+    }  # fmt: skip
 
 
 def token_reader(path: Path) -> Callable[[str], int | None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloud.algorithms import ALGORITHMS
+from cloud.disk import DiskConfig
 from cloud.gateway import GatewayConfig
 from cloud.learner import LearnerConfig
 from cloud.replay import ReplayConfig
@@ -78,6 +79,7 @@ class LaunchConfig:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     evaluation: EvaluationConfig = EvaluationConfig()
+    disk: DiskConfig = field(default_factory=DiskConfig)
     ray: RayConfig = RayConfig()
     tracker: str = "none"  # none, wandb, tensorboard
 

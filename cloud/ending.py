@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from cloud.config import LaunchConfig
+from cloud.disk import DISK_KEYS
 from cloud.evaluation import cell_tree, evaluate, train_baseline
 from cloud.report import draw_curve, read_metrics, summarise
 from cloud.run import RunFolder, write_json
@@ -29,7 +30,7 @@ def finish(
         "success_rate_last_50": status.get("success_rate"), "rows": compared.rows, "rows_lost": compared.rows_lost,
         "rows_duplicated": compared.rows_duplicated, "rows_differing": compared.rows_differing,
         "weight_versions": WeightStore(folder.weights).highest(), "seed": config.seed,
-        "evaluation": None, "baseline": None,
+        "evaluation": None, "baseline": None, **{key: status.get(key) for key in DISK_KEYS},
     }  # fmt: skip
     if config.robots.simulated and config.evaluation.episodes:
         _evaluate(report, folder, config, tree, console=console)

@@ -23,6 +23,7 @@ from cloud.authority import Authority
 from cloud.claim import Claim
 from cloud.config import STORE, LaunchConfig, build_launch, compose_launch
 from cloud.demonstrations import copy_demonstrations
+from cloud.disk import DiskWatch, check_space
 from cloud.edges import SimulatedEdges
 from cloud.ending import finish
 from cloud.fleet.ensure import ensure_fleet
@@ -51,6 +52,7 @@ def launch(overrides: list[str]) -> int:
     tree["run"] = tree["run"] or _new_name(tree)
     folder = RunFolder(Path(tree["runs"], tree["run"]).resolve())
     config = build_launch(tree)
+    check_space(folder.root, config.disk.floor_bytes)
     keep_config(folder, {"overrides": overrides, "tree": tree})
     return drive(folder, config, tree)
 
@@ -67,6 +69,7 @@ def resume(runs: Path, name: str, overrides: list[str]) -> int:
     keys = [o for o in overrides if o.partition("=")[0] not in STORE]
     tree = changed_tree(kept["tree"], keys)
     config = build_launch(tree)
+    check_space(folder.root, config.disk.floor_bytes)
     keep_config(folder, {"overrides": kept["overrides"], "tree": tree})
     return drive(folder, config, tree)
 
@@ -118,6 +121,7 @@ class Driver:
         authority = Authority(home / "authority")
         self._fleet_address = ensure_fleet(home)
         self.status: dict[str, Any] = read_json(folder.status)
+        self._disk = DiskWatch(folder.root, config.disk, clock=clock)
         self._start_s = clock.now_s() - float(self.status.get("wall_s", 0.0))
         self._tracker = make_tracker(config.tracker, folder.root, name=folder.name, config=tree)
         on_exit.callback(self._tracker.close)
@@ -160,10 +164,12 @@ class Driver:
         seen = self._cloud.status()
         wall_s = self._clock.now_s() - self._start_s
         self.status = {**self.status, **seen, "wall_s": wall_s, "driver_pid": os.getpid()}
+        self._disk.tick(self.status)
         self.status |= {
+            **self._disk.figures, "cells": self._claim.cells_seen or self.status.get("cells", {}),
             "edge_pids": self._edges.pids() or self.status.get("edge_pids", {}),
-            "trouble": self._claim.trouble,
-        }
+            "trouble": "; ".join(filter(None, (self._claim.trouble, self._disk.trouble))),
+        }  # fmt: skip
         write_json(self._folder.status, self.status)
         _track(self._tracker, self.status)
 

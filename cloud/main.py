@@ -1,20 +1,19 @@
 """user-rl: the cloud's command line. The only module of this package that prints and that sets logging up."""
 
 import argparse
-import contextlib
 import json
 import logging
-import re
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from user_rl.errors import UserRlError
 
 HOME = "~/.user-rl"
+PIPED_WIDTH = 160  # of a table that no terminal shows: nothing in it is folded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,8 +52,25 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--episodes", type=int, default=50)
     evaluate.add_argument("--seed", type=int, default=20_000)
     evaluate.set_defaults(command=_eval)
+    _add_backup(commands)
     _add_fleet(commands)
     return parser
+
+
+def _add_backup(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    backup = commands.add_parser(
+        "backup", help="copy a run, also while it goes on; again to the same folder: what is new"
+    )
+    backup.add_argument("run")
+    backup.add_argument("--to", required=True, metavar="FOLDER", help="where it is kept; one folder for each run")
+    backup.set_defaults(command=_backup)
+    restore = commands.add_parser("restore", help="bring a run back from its backup, every byte checked")
+    restore.add_argument("folder", help="the backup's")
+    restore.add_argument("--as", dest="name", metavar="RUN", help="the run's new name (default: the one it had)")
+    restore.set_defaults(command=_restore)
+    for parser in (backup, restore):
+        parser.add_argument("--runs", default="runs", help="folder of the runs (default: %(default)s)")
+        parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def _add_fleet(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -101,6 +117,41 @@ def _enroll(args: argparse.Namespace) -> int:
     return 0
 
 
+def _backup(args: argparse.Namespace) -> int:
+    from cloud.backup import back_up, size_bytes
+    from cloud.bar import bar
+    from cloud.run import find_run
+
+    folder = find_run(Path(args.runs), args.run)
+    with bar(f"backup of {folder.name}", size_bytes(folder)) as tell:
+        done = back_up(folder, Path(args.to), tell=tell)
+    if args.json:
+        print(json.dumps(asdict(done), indent=2))
+        return 0
+    print(
+        f"{done.backup}: run {done.run} at update {done.updates:,}, {done.bytes / 1e6:,.1f} MB in {done.files} files, "
+        f"{done.copied_bytes / 1e6:,.1f} MB of it new; bring it back with user-rl restore {args.to}"
+    )
+    return 0
+
+
+def _restore(args: argparse.Namespace) -> int:
+    from cloud.bar import bar
+    from cloud.restore import index_of, restore
+
+    source = Path(args.folder)
+    with bar(f"restore of {source.name}", sum(kept.size for kept in index_of(source).files)) as tell:
+        done = restore(source, Path(args.runs), name=args.name, tell=tell)
+    if args.json:
+        print(json.dumps(asdict(done), indent=2))
+        return 0
+    print(
+        f"{done.folder}: as it was on {done.made}, at update {done.updates:,}, {done.bytes / 1e6:,.1f} MB checked; "
+        f"go on with user-rl resume {done.run}"
+    )
+    return 0
+
+
 def _eval(args: argparse.Namespace) -> int:
     from cloud.evaluation import evaluate_run
     from cloud.run import find_run
@@ -111,6 +162,7 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
+    from cloud.overview import overview
     from cloud.run import find_run, list_runs, read_json
 
     if args.run:
@@ -120,35 +172,22 @@ def _status(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(statuses, indent=2))
         return 0
-    table = Table("run", "phase", "success", "episodes", "env steps", "updates", box=None)
-    for name, s in statuses.items():
-        rate = s.get("success_rate")
-        numbers = [f"{s.get(key) or 0:,}" for key in ("episodes", "env_steps", "updates")]
-        table.add_row(name, _phase(s), "-" if rate is None else f"{100 * rate:.0f} %", *numbers)
     if statuses:
-        Console().print(table)
+        Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(overview(statuses))
     else:
         print(f"no runs in {Path(args.runs).resolve()}; start one with user-rl launch")
     return 0
 
 
 def _show(name: str, status: dict[str, object], *, as_json: bool) -> int:
+    from cloud.overview import phase_in_full
     from cloud.progress import panel
 
     if as_json:
         print(json.dumps(status, indent=2))
     else:
-        Console().print(panel(name, status | {"phase": _phase(status)}, []))
+        Console().print(panel(name, status | {"phase": phase_in_full(status)}, []))
     return 0
-
-
-def _phase(status: dict[str, object]) -> str:
-    """The phase, or `stopped` where the driver that wrote it is gone."""
-    phase, pid = str(status.get("phase", "not started")), status.get("driver_pid")
-    alive: object = False
-    with contextlib.suppress(OSError):
-        alive = isinstance(pid, int) and re.search(b"user-rl|cloud.main", Path(f"/proc/{pid}/cmdline").read_bytes())
-    return phase if alive or phase in ("done", "not started") else f"stopped ({phase}); go on with user-rl resume"
 
 
 if __name__ == "__main__":

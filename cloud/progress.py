@@ -10,11 +10,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cloud.disk import write_bytes, write_hours
 from user_rl.clock import Clock
 
 Status = Mapping[str, Any]
 LINE_EVERY_S = 10.0
 SPARKS = " ▁▂▃▄▅▆▇█"
+CELLS = 6  # shown, those with the fullest disks
 HISTORY = 60  # success rates shown in the small curve
 
 
@@ -62,6 +64,8 @@ def panel(run: str, status: Status, history: list[float]) -> RenderableType:
     for left, right in zip(cells[::2], [*cells[1::2], ("", "")][: (len(cells) + 1) // 2], strict=True):
         table.add_row(*left, *right)
     parts: list[RenderableType] = [_bar(status), table]
+    if status.get("cells"):
+        parts.append(_cells(status["cells"]))
     if history:
         parts.append(Text.assemble(("  success  ", "dim"), (spark(history), "green")))
     if status.get("trouble"):
@@ -92,6 +96,25 @@ def _bar(status: Status) -> RenderableType:
     return row
 
 
+def _cells(cells: Mapping[str, Mapping[str, Any]]) -> RenderableType:
+    """The cells' disks, the fullest first; a cell whose edge does not say comes last."""
+    table = Table.grid(padding=(0, 2))
+    for style in ("dim", "", "dim", "dim"):
+        table.add_column(style=style)
+    for name, cell in sorted(cells.items(), key=lambda item: _free(item[1]))[:CELLS]:
+        free = cell.get("disk_free_bytes")
+        left = "" if free is None else f"{write_bytes(free)} free"
+        table.add_row(f"  {name}", str(cell["state"]), f"spool {write_bytes(cell['spool_bytes'])}", left)
+    if len(cells) > CELLS:
+        table.add_row(f"  and {len(cells) - CELLS} more")
+    return table
+
+
+def _free(cell: Mapping[str, Any]) -> float:
+    free = cell.get("disk_free_bytes")
+    return float("inf") if free is None else float(free)
+
+
 def _percent(key: str) -> Callable[[Status], str]:
     return lambda status: f"{100 * status[key]:.0f} %" if status.get(key) is not None else "-"
 
@@ -109,6 +132,16 @@ def _version(status: Status) -> str:
     return f"{status.get('version', 0)}" + (f" (lag {lag:.1f})" if lag is not None else "")
 
 
+def _disk(status: Status) -> str:
+    free = status.get("disk_free_bytes")
+    return "-" if free is None else f"{write_bytes(free)} free"
+
+
+def _full(status: Status) -> str:
+    hours = status.get("disk_full_in_h")
+    return "-" if hours is None else f"{write_hours(hours)} ({write_bytes(status['disk_bytes_per_hour'])}/h)"
+
+
 FIELDS: tuple[tuple[str, Callable[[Status], str]], ...] = (
     ("success, last 50", _percent("success_rate")),
     ("episodes", _count("episodes")),
@@ -120,4 +153,6 @@ FIELDS: tuple[tuple[str, Callable[[Status], str]], ...] = (
     ("buffer rows", _count("buffer_rows")),
     ("weight version", _version),
     ("interventions", _percent("intervention_rate")),
+    ("disk", _disk),
+    ("disk full in", _full),
 )

@@ -8,12 +8,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cloud.disk import DISK_KEYS
 from cloud.run import RunFolder
 
 # What a report always holds; further keys (evaluation, baseline, machine) stand beside them.
 KEYS = (
     "success_rate", "episodes", "env_steps", "updates", "wall_s", "rows_lost", "rows_duplicated", "weight_versions",
-    "seed",
+    "seed", *DISK_KEYS,
 )  # fmt: skip
 
 SUCCESS, STEPS, QUIET, GRID = "#1b6ca8", "#c8553d", "#8a8f98", "#e6e8eb"

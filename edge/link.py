@@ -32,6 +32,7 @@ from user_rl import fleet
 from user_rl.clock import Clock, SystemClock
 from user_rl.config import build
 from user_rl.errors import ConfigError, StorageFull, UserRlError
+from user_rl.files import free_bytes
 from user_rl.log import Cursors, Log, LogConfig
 from user_rl.trust import Bundle, load_bundle
 
@@ -135,7 +136,7 @@ class Link:
         self._heart.status = fleet.Status(
             state=report.state, reason=report.reason or self._spooler.blocked, episode=report.episode,
             version=report.version, rows=self._ring.head, spool_bytes=self._spool.size_bytes(),
-            token=record.token, released=record.released,
+            token=record.token, released=record.released, disk_free_bytes=free_bytes(self._config.root),
         )  # fmt: skip
 
     def _answer(self, answer: Answer) -> None:

@@ -76,6 +76,7 @@ class Status(_message.Message):
     SPOOL_BYTES_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     RELEASED_FIELD_NUMBER: _builtins.int
+    DISK_FREE_BYTES_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     """in words; "fault" keeps the cell from being leased"""
     reason: _builtins.str
@@ -87,6 +88,8 @@ class Status(_message.Message):
     """the newest that the edge has ever heard of, 0: none"""
     released: _builtins.int
     """the edge will never again act under this token or an older one"""
+    disk_free_bytes: _builtins.int
+    """beside its spool"""
     def __init__(
         self,
         *,
@@ -98,12 +101,15 @@ class Status(_message.Message):
         spool_bytes: _builtins.int = ...,
         token: _builtins.int = ...,
         released: _builtins.int = ...,
+        disk_free_bytes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_disk_free_bytes", b"_disk_free_bytes", "disk_free_bytes", b"disk_free_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["episode", b"episode", "reason", b"reason", "released", b"released", "rows", b"rows", "spool_bytes", b"spool_bytes", "state", b"state", "token", b"token", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disk_free_bytes", b"_disk_free_bytes", "disk_free_bytes", b"disk_free_bytes", "episode", b"episode", "reason", b"reason", "released", b"released", "rows", b"rows", "spool_bytes", b"spool_bytes", "state", b"state", "token", b"token", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__disk_free_bytes: _TypeAlias = _typing.Literal["disk_free_bytes"]  # noqa: Y015
+    _WhichOneofArgType__disk_free_bytes: _TypeAlias = _typing.Literal["_disk_free_bytes", b"_disk_free_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__disk_free_bytes) -> _WhichOneofReturnType__disk_free_bytes | None: ...
 
 Global___Status: _TypeAlias = Status  # noqa: Y015
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 
 from user_rl.clock import Clock, SystemClock
@@ -33,6 +34,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def free_bytes(path: Path) -> int | None:
+    """What its disk has left for this user; None while the disk does not say."""
+    try:
+        return shutil.disk_usage(path).free
+    except OSError:
+        return None
 
 
 class FileLock:

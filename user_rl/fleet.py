@@ -63,6 +63,7 @@ class Status:
     spool_bytes: int = 0
     token: int = 0  # the newest ever heard of
     released: int = 0  # never again acts under this token or an older one
+    disk_free_bytes: int | None = None  # on the disk that holds the spool; None: not said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +205,8 @@ def card_from_proto(message: pb.Card) -> Card:
 
 def status_from_proto(message: pb.Status) -> Status:
     """The status in `message`."""
-    return Status(**_fields(Status, message))
+    free = message.disk_free_bytes if message.HasField("disk_free_bytes") else None
+    return Status(**_fields(Status, message) | {"disk_free_bytes": free})
 
 
 def _resource(message: pb.Resource) -> Resource:

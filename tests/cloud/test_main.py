@@ -74,3 +74,10 @@ def test_a_name_that_cannot_be_enrolled_is_one_line(tmp_path: Path, capsys: pyte
     assert main(args) == 1
     assert capsys.readouterr().err.startswith("user-rl: ")
     assert not (tmp_path / "b.json").exists()
+
+
+def test_a_table_that_is_piped_folds_no_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "peg_insertion_with_two_cameras-rlpd-20260101-120000"
+    keep_config(RunFolder(tmp_path / name), {"overrides": [], "tree": {}})
+    assert main(["status", "--runs", str(tmp_path)]) == 0
+    assert name in capsys.readouterr().out

@@ -11,13 +11,15 @@ STATUS = {
     "phase": "learning", "success_rate": 0.84, "episodes": 120, "env_steps": 2345, "env_steps_per_s": 25.04,
     "updates": 6789, "updates_per_s": 80.0, "update_ratio": 3.0, "buffer_rows": 3456, "version": 42,
     "version_lag": 1.25, "intervention_rate": 0.1, "finished_share": 0.5,
+    "disk_free_bytes": 79_400_000_000, "disk_bytes_per_hour": 6_400_000_000, "disk_full_in_h": 12.4,
 }  # fmt: skip
 
 
 def test_a_line_tells_everything_that_was_promised() -> None:
     assert line(STATUS) == (
         "learning: success, last 50 84 %, episodes 120, env steps 2,345, env steps/s 25.0, updates 6,789, "
-        "updates/s 80.0, updates per step 3.0, buffer rows 3,456, weight version 42 (lag 1.2), interventions 10 %"
+        "updates/s 80.0, updates per step 3.0, buffer rows 3,456, weight version 42 (lag 1.2), interventions 10 %, "
+        "disk 79.4 GB free, disk full in 12 h (6.4 GB/h)"
     )
 
 
@@ -43,6 +45,18 @@ def test_trouble_is_told_and_stays_away_when_there_is_none() -> None:
     console = Console(file=io.StringIO(), width=100)
     console.print(panel("peg-1", status, []))
     assert "sim0: a joint is hot" in console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO above
+
+
+def test_the_cells_with_the_fullest_disks_are_shown_and_the_rest_is_counted() -> None:
+    cells = {f"arm-{i}": {"state": "running", "spool_bytes": i * 10**6, "disk_free_bytes": i * 10**9} for i in range(9)}
+    cells["old"] = {"state": "running", "spool_bytes": 0, "disk_free_bytes": None}
+    console = Console(file=io.StringIO(), width=100)
+    console.print(panel("peg-1", STATUS | {"cells": dict(reversed(cells.items()))}, []))
+    text = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO above
+    assert [f"arm-{i} " in text for i in range(9)] == [True] * 6 + [False] * 3
+    assert text.index("arm-0 ") < text.index("arm-5 ")
+    assert "spool 5 MB  5 GB free" in text
+    assert "and 4 more" in text
 
 
 def test_a_spark_stays_inside_its_blocks() -> None:

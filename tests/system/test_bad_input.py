@@ -38,6 +38,14 @@ def test_a_typo_in_the_configuration(
 
 
 @pytest.mark.slow
+def test_a_disk_without_room_for_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    said = refused(capsys, tmp_path, f"disk.floor_bytes={2**60}", "run=r")
+    assert said.startswith("the disk ")
+    assert said.endswith("allowed 1.15e+03 PB or more to start a run; free space, or lower disk.floor_bytes")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
 def test_a_missing_demonstration_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert refused(capsys, tmp_path, "demonstrations.path=/no/such/run") == (
         "demonstrations.path = /no/such/run: no experience log there; give the folder of a run or its log"

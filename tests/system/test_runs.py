@@ -57,6 +57,8 @@ def test_two_simulated_edges_teach_one_learner(start: Callable[..., Run]) -> Non
     report = run.finish()
     assert set(KEYS) <= set(report)
     assert report["updates"] == 400
+    assert report["disk_free_bytes"] == run.status["disk_free_bytes"] > 0
+    assert all(cell["spool_bytes"] > 0 and cell["disk_free_bytes"] > 0 for cell in run.status["cells"].values())
     assert 0 < report["weight_versions"] < 60
     assert report["evaluation"]["episodes"] == 2
     nothing_was_lost(report)

@@ -9,7 +9,7 @@ import pytest
 
 from user_rl.clock import FakeClock
 from user_rl.errors import StorageBusy
-from user_rl.files import FileLock, write_atomically
+from user_rl.files import FileLock, free_bytes, write_atomically
 
 
 def test_a_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -59,3 +59,8 @@ def test_a_lock_can_be_let_go_twice_and_taken_again(tmp_path: Path) -> None:
     lock.release()
     lock.release()
     FileLock(tmp_path / "lock").release()
+
+
+def test_what_a_disk_has_left_is_said_unless_there_is_no_disk(tmp_path: Path) -> None:
+    assert (free_bytes(tmp_path) or 0) > 0
+    assert free_bytes(tmp_path / "nothing") is None

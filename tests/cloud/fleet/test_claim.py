@@ -64,6 +64,23 @@ def test_a_lease_is_kept_for_as_long_as_it_is_renewed(enrol: Enrol, clock: FakeC
     assert claim.granted == {"a": token}
 
 
+def test_how_the_runs_cells_are_is_seen_with_each_renewal(enrol: Enrol, clock: FakeClock, tmp_path: Path) -> None:
+    edge = enrol("a", "edge")
+    register(edge, "a")
+    register(enrol("other", "edge"), "other")
+    claim = make_claim(enrol, tmp_path / "leases.json", clock, "a")
+    claim.tick(**WHERE)
+    boot = b"a".hex().ljust(32, "0")
+    edge.heartbeat("a", boot, Status(state="running", token=claim.granted["a"], spool_bytes=5, disk_free_bytes=0))
+    clock.advance(1.0)
+    claim.tick(**WHERE)
+    seen = {"state": "running", "rate_hz": 10.0, "spool_bytes": 5, "disk_free_bytes": 0}
+    assert claim.cells_seen == {"a": seen}
+    clock.advance(20.0)
+    claim.tick(**WHERE)
+    assert claim.cells_seen["a"]["state"] == "silent for 21 s"
+
+
 def test_a_released_cell_is_free_again_and_its_token_old(enrol: Enrol, clock: FakeClock, tmp_path: Path) -> None:
     register(enrol("a", "edge"), "a")
     claim = make_claim(enrol, tmp_path / "leases.json", clock, "a")

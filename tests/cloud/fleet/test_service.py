@@ -45,7 +45,7 @@ def test_a_cell_is_registered_leased_and_given_back(enrol: Enrol, clock: FakeClo
     run.release("demo", ["arm-1"])
     assert run.renew("demo") == {}
     arm.heartbeat("arm-1", BOOT, Status(state="stopped", reason="why", episode=1, version=2, rows=3, spool_bytes=4,
-                                        token=1, released=1))  # fmt: skip
+                                        token=1, released=1, disk_free_bytes=0))  # fmt: skip
     clock.advance(1.5)
     [seen] = run.list()
     assert seen.card == CARD
@@ -53,6 +53,7 @@ def test_a_cell_is_registered_leased_and_given_back(enrol: Enrol, clock: FakeClo
     assert (seen.alive, seen.silent_s) == (True, 1.5)
     assert (seen.status.state, seen.status.reason) == ("stopped", "why")
     assert (seen.status.episode, seen.status.version, seen.status.rows, seen.status.spool_bytes) == (1, 2, 3, 4)
+    assert seen.status.disk_free_bytes == 0
 
 
 def test_who_waits_learns_its_position_and_why(enrol: Enrol) -> None:
