@@ -8,6 +8,7 @@ from typing import Any
 
 from cloud.algorithms import ALGORITHMS
 from cloud.disk import DiskConfig
+from cloud.filming import VideosConfig
 from cloud.gateway import GatewayConfig
 from cloud.learner import LearnerConfig
 from cloud.replay import ReplayConfig
@@ -79,6 +80,7 @@ class LaunchConfig:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     evaluation: EvaluationConfig = EvaluationConfig()
+    videos: VideosConfig = field(default_factory=VideosConfig)
     disk: DiskConfig = field(default_factory=DiskConfig)
     ray: RayConfig = RayConfig()
     tracker: str = "none"  # none, wandb, tensorboard

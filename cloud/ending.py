@@ -1,7 +1,9 @@
 """The end of a run: both logs compared, fresh episodes, the baseline, the report and its picture."""
 
+import contextlib
+import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,18 @@ from rich.console import Console
 from cloud.config import LaunchConfig
 from cloud.disk import DISK_KEYS
 from cloud.evaluation import cell_tree, evaluate, train_baseline
+from cloud.filming import missing
 from cloud.report import draw_curve, read_metrics, summarise
 from cloud.run import RunFolder, write_json
+from cloud.videos.run import write_recorded
 from cloud.weights import WeightStore
 from user_rl.config import Tree
+from user_rl.errors import UserRlError
 from user_rl.log import Comparison, Reader, compare
 from user_rl.log.compare import NOTHING
 from user_rl.versions import version_folder
+
+log = logging.getLogger(__name__)
 
 
 def finish(
@@ -57,9 +64,11 @@ def _evaluate(report: dict[str, Any], folder: RunFolder, config: LaunchConfig, t
     wanted = config.evaluation
     newest = WeightStore(folder.weights).newest()
     if newest is not None:
-        with console.status(f"{wanted.episodes} fresh deterministic episodes"):
+        with console.status(f"{wanted.episodes} fresh deterministic episodes"), recording(folder, config) as kept:
             weights = version_folder(folder.weights, newest.number)
-            report["evaluation"] = evaluate(weights, cell_tree(tree), episodes=wanted.episodes, seed=wanted.seed)
+            report["evaluation"] = evaluate(
+                weights, cell_tree(tree), episodes=wanted.episodes, seed=wanted.seed, **kept
+            )  # fmt: skip
     if wanted.baseline_updates:
         with console.status("behaviour cloning on the same demonstrations"):
             shutil.rmtree(folder.baseline, ignore_errors=True)
@@ -68,3 +77,26 @@ def _evaluate(report: dict[str, Any], folder: RunFolder, config: LaunchConfig, t
                 report["baseline"] = evaluate(
                     weights_or_none, cell_tree(tree), episodes=wanted.episodes, seed=wanted.seed
                 )  # fmt: skip
+
+
+@contextlib.contextmanager
+def recording(folder: RunFolder, config: LaunchConfig) -> Iterator[dict[str, Any]]:
+    """What makes `evaluate` keep its first episodes' rows; afterwards they are videos, where there are cameras."""
+    count = min(config.videos.evaluation_episodes, config.evaluation.episodes)
+    if not config.cameras or not count or missing():
+        yield {}
+        return
+    rows = folder.videos / ".recorded"
+    shutil.rmtree(rows, ignore_errors=True)
+    try:
+        yield {"record": rows, "recorded": count}
+        _film(rows, folder, config.robot.get("rate_hz"))
+    finally:
+        shutil.rmtree(rows, ignore_errors=True)
+
+
+def _film(rows: Path, folder: RunFolder, rate_hz: float | None) -> None:
+    try:
+        write_recorded(rows, folder.videos, prefix="evaluation", rate_hz=rate_hz)
+    except (UserRlError, OSError) as error:  # the report is worth more
+        log.warning("no videos of the evaluation: %s", error)

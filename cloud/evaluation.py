@@ -23,13 +23,20 @@ from user_rl.versions import version_folder
 TIMEOUT_S = 3600.0
 
 
-def evaluate(weights: Path, cell: Tree, *, episodes: int, seed: int) -> dict[str, Any]:
-    """`success_rate`, `episodes`, `mean_steps`, `mean_return`, `seed` of the version in the folder `weights`."""
+def evaluate(
+    weights: Path, cell: Tree, *, episodes: int, seed: int, record: Path | None = None, recorded: int = 0
+) -> dict[str, Any]:
+    """`success_rate`, `episodes`, `mean_steps`, `mean_return`, `seed` of the version in the folder `weights`.
+
+    The first `recorded` episodes become rows in the new log `record`.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         config, result = Path(scratch, "cell.json"), Path(scratch, "result.json")
         write_json(config, cell)
         argv = [sys.executable, "-m", "edge.main", "eval", "--config", str(config), "--weights", str(weights)]
         argv += ["--episodes", str(episodes), "--seed", str(seed), "--json", str(result)]
+        if record is not None:
+            argv += ["--record", str(record), "--recorded", str(recorded)]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         if done.returncode or not result.is_file():
             raise UserRlError(f"the evaluation of {weights} ended with {done.returncode}: {done.stderr.strip()[-500:]}")

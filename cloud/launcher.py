@@ -26,6 +26,7 @@ from cloud.demonstrations import copy_demonstrations
 from cloud.disk import DiskWatch, check_space
 from cloud.edges import SimulatedEdges
 from cloud.ending import finish
+from cloud.filming import Filming
 from cloud.fleet.ensure import ensure_fleet
 from cloud.progress import Progress
 from cloud.run import RunFolder, find_run, keep_config, read_json, write_json
@@ -121,6 +122,8 @@ class Driver:
         authority = Authority(home / "authority")
         self._fleet_address = ensure_fleet(home)
         self.status: dict[str, Any] = read_json(folder.status)
+        self._filming = Filming(folder, config.videos)
+        on_exit.callback(self._filming.close)
         self._disk = DiskWatch(folder.root, config.disk, clock=clock)
         self._start_s = clock.now_s() - float(self.status.get("wall_s", 0.0))
         self._tracker = make_tracker(config.tracker, folder.root, name=folder.name, config=tree)
@@ -147,6 +150,7 @@ class Driver:
             self._claim.tick(**self._cloud.addresses)
             self._edges.watch()
             self._look()
+            self._filming.tick(self.status.get("episodes") or 0)
             progress.show(self.status)
             self._clock.sleep_until(self._clock.now_s() + TICK_S)
         self._look()
@@ -154,6 +158,7 @@ class Driver:
     def stop(self, progress: Progress) -> None:
         """Ends the robots' part first, so that what they hold still arrives, then the cloud's."""
         progress.say("[dim]stopping: checkpoint, then the robots, then what they still hold[/]")
+        self._filming.close()
         self._cloud.stop_learner()
         self._claim.release()
         self._edges.stop(timeout_s=EDGES_STOP_S)

@@ -1,6 +1,7 @@
 """user-rl: the cloud's command line. The only module of this package that prints and that sets logging up."""
 
 import argparse
+import dataclasses
 import json
 import logging
 import sys
@@ -53,8 +54,24 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, default=20_000)
     evaluate.set_defaults(command=_eval)
     _add_backup(commands)
+    _add_videos(commands)
     _add_fleet(commands)
     return parser
+
+
+def _add_videos(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    videos = commands.add_parser("videos", help="episodes of a run's log as MP4 files, one for each")
+    videos.add_argument("run")
+    videos.add_argument("--runs", default="runs", help="folder of the runs (default: %(default)s)")
+    which = videos.add_mutually_exclusive_group()
+    which.add_argument("--last", type=int, default=1, metavar="N", help="the last N whole episodes (default: 1)")
+    which.add_argument(
+        "--episode", nargs="+", default=[], metavar="CELL/BOOT/EPISODE", help="the beginning of BOOT is enough"
+    )
+    videos.add_argument("--to", type=Path, metavar="FOLDER", help="where they are written (default: RUN/videos)")
+    videos.add_argument("--camera", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
+    videos.add_argument("--json", action="store_true", help="for programs")
+    videos.set_defaults(command=_videos)
 
 
 def _add_backup(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -158,6 +175,21 @@ def _eval(args: argparse.Namespace) -> int:
 
     result = evaluate_run(find_run(Path(args.runs), args.run), episodes=args.episodes, seed=args.seed)
     print(json.dumps(result, indent=2))
+    return 0
+
+
+def _videos(args: argparse.Namespace) -> int:
+    from cloud.run import find_run
+    from cloud.videos.run import Wanted, write_videos
+
+    wanted = Wanted(episodes=args.episode, last=args.last, cameras=args.camera, to=args.to)
+    written = []
+    for video in write_videos(find_run(Path(args.runs), args.run), wanted):
+        written.append(dataclasses.asdict(video))
+        if not args.json:
+            print(f"{video.path}  {video}")
+    if args.json:
+        print(json.dumps(written, indent=2))
     return 0
 
 

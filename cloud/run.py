@@ -58,6 +58,10 @@ class RunFolder:
         return self.root / "learning_curve.png"
 
     @property
+    def videos(self) -> Path:
+        return self.root / "videos"
+
+    @property
     def lock(self) -> Path:
         return self.root / "lock"
 

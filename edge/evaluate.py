@@ -3,11 +3,13 @@
 import dataclasses
 import statistics
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edge.recording import Recording
 from hal.cell import Cell
 from hal.make import CellConfig, make_cell
 from policies.load import load
@@ -18,8 +20,14 @@ from user_rl.errors import ConfigError
 Progress = Callable[[int, int, float], None]  # episodes done, of how many, success rate so far
 
 
-def evaluate(config: CellConfig, weights: Path, *, episodes: int, seed: int, progress: Progress) -> dict[str, Any]:
-    """The result as plain data: success_rate, episodes, mean_steps, mean_return, seed, version."""
+def evaluate(
+    config: CellConfig, weights: Path, *, episodes: int, seed: int, progress: Progress, record: Path | None = None,
+    recorded: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """The result as plain data: success_rate, episodes, mean_steps, mean_return, seed, version.
+
+    The first `recorded` episodes become rows in the log `record`.
+    """
     if episodes < 1:
         raise ConfigError(f"--episodes {episodes}, allowed 1 or more; a rate needs one")
     version, policy = load(weights, seed=seed)
@@ -28,13 +36,15 @@ def evaluate(config: CellConfig, weights: Path, *, episodes: int, seed: int, pro
     )  # fmt: skip
     starts = np.random.SeedSequence(seed).generate_state(episodes)
     done: list[tuple[bool, int, float]] = []
-    try:
+    with ExitStack() as on_exit:
+        on_exit.callback(cell.close)
         cell.open()
-        for start in starts:
-            done.append(play(cell, policy, int(start)))
+        recording = Recording(record, cell, version) if record is not None and recorded else None
+        if recording is not None:
+            on_exit.callback(recording.close)
+        for number, start in enumerate(starts):
+            done.append(play(cell, policy, int(start), recording=recording if number < recorded else None))
             progress(len(done), episodes, sum(success for success, _, _ in done) / len(done))
-    finally:
-        cell.close()
     return {
         "success_rate": sum(success for success, _, _ in done) / episodes,
         "episodes": episodes,
@@ -45,14 +55,21 @@ def evaluate(config: CellConfig, weights: Path, *, episodes: int, seed: int, pro
     }
 
 
-def play(cell: Cell, policy: Policy, seed: int) -> tuple[bool, int, float]:
+def play(cell: Cell, policy: Policy, seed: int, *, recording: Recording | None = None) -> tuple[bool, int, float]:
     """One episode without exploration: success, steps, return."""
     cell.task.reset(seed)
-    total = 0.0
-    for step in range(1, cell.task.max_steps + 1):
-        cell.robot.command(policy.act(cell.observe().values, explore=False))
+    success, steps, total = False, 0, 0.0
+    for _ in range(cell.task.max_steps):
+        seen = cell.observe()
+        action = policy.act(seen.values, explore=False)
+        sent = cell.robot.command(action)
         worth = cell.task.judge()
-        total += worth.reward
+        steps, total = steps + 1, total + worth.reward
+        if recording is not None:
+            recording.act(seen, action, sent, worth)
         if worth.done or worth.truncated:
-            return worth.success, step, total
-    return False, cell.task.max_steps, total
+            success = worth.success
+            break
+    if recording is not None:
+        recording.end(cell.observe())
+    return success, steps, total

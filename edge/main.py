@@ -58,7 +58,10 @@ def _evaluate(args: argparse.Namespace, tree: Tree) -> int:
     from edge.evaluate import evaluate
 
     config = build(CellConfig, {key: tree[key] for key in CELL_KEYS if key in tree})
-    result = evaluate(config, args.weights, episodes=args.episodes, seed=args.seed, progress=_progress)
+    result = evaluate(
+        config, args.weights, episodes=args.episodes, seed=args.seed, progress=_progress, record=args.record,
+        recorded=args.recorded,
+    )  # fmt: skip
     text = json.dumps(result)
     if args.json is None:
         print(text)
@@ -93,6 +96,8 @@ def _evaluation_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--episodes", type=int, default=50)
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--json", type=Path, help="where to write the result; else it is printed")
+    command.add_argument("--record", type=Path, metavar="FOLDER", help="a new log, for the rows of the first episodes")
+    command.add_argument("--recorded", type=int, default=1, help="how many of them (default: %(default)s)")
 
 
 if __name__ == "__main__":

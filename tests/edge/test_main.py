@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cloud.weights import WeightStore
@@ -15,6 +16,8 @@ from tests.edge.plant import publish_to, schema_of
 from user_rl.clock import FreeRunningClock, SystemClock
 from user_rl.config import build
 from user_rl.errors import ConfigError
+from user_rl.log import Reader
+from user_rl.rows import Kind, Klass
 
 CELL: dict[str, Any] = {"robot": {"name": "fake"}, "task": {"name": "fake", "max_steps": 12, "near_m": 0.4}}
 
@@ -91,6 +94,29 @@ def test_an_evaluation_is_the_same_for_the_same_seed_and_has_no_operator(weights
     assert first != {**evaluate(config, weights, episodes=5, seed=2, progress=note), "seed": 1}
     assert [r[0] for r in rates[:5]] == [1, 2, 3, 4, 5]
     assert rates[4][2] == first["success_rate"]
+
+
+def test_the_first_episodes_of_an_evaluation_become_rows_when_asked_for(tmp_path: Path, weights: Path) -> None:
+    file = tmp_path / "cell.json"
+    file.write_text(json.dumps(CELL))
+    argv = ["eval", "--config", str(file), "--weights", str(weights), "--episodes", "4", "--seed", "3"]
+    assert main([*argv, "--json", str(tmp_path / "bare.json")]) == 0
+    record = ["--record", str(tmp_path / "log"), "--recorded", "2"]
+    assert main([*argv, *record, "--json", str(tmp_path / "recorded.json")]) == 0
+    assert (tmp_path / "bare.json").read_text() == (tmp_path / "recorded.json").read_text()
+    with Reader(tmp_path / "log") as reader:
+        first, second = reader.episodes()
+        assert (first.closed, second.closed, first.version, first.klass) == (True, True, 1, Klass.ONLINE)
+        [(stream, schema)] = reader.streams().items()
+        rows = np.concatenate([schema.view(chunk.data) for chunk in reader.read(stream, 0, 2**24)])
+    assert schema.digest == schema_of(CELL).digest
+    assert rows["step"].tolist() == list(range(first.length + second.length + 2))
+    assert rows["kind"][first.length] == rows["kind"][-1] == Kind.LAST
+    steps = rows[rows["kind"] == Kind.STEP]
+    assert (steps["action"] == steps["action.proposed"]).all()
+    assert np.abs(steps["action.sent"]).max() > 0
+    assert (np.diff(rows["observation.state"][: first.length + 1], axis=0) != 0).any()
+    assert steps["next.success"].sum() == int(first.success) + int(second.success)
 
 
 def test_an_evaluation_of_no_episodes_or_no_weights_is_refused(
