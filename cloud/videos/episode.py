@@ -94,9 +94,13 @@ def write_video(
         raise StorageError(f"episode {name_of(episode)}: its rows are no longer in the log; choose a newer one")
     rate_hz = rate_hz or stamped_rate_hz(first)
     layout, caption = Layout(specs), _Captions(episode)
-    with Encoder(path, size=layout.size, rate_hz=rate_hz, title=name_of(episode)) as encoder:
-        for row in chain.from_iterable(chain([first], rows)):
-            encoder.add(layout.draw({name: row[PREFIX + name] for name in specs}, caption.at(row)))
+    try:
+        with Encoder(path, size=layout.size, rate_hz=rate_hz, title=name_of(episode)) as encoder:
+            for row in chain.from_iterable(chain([first], rows)):
+                encoder.add(layout.draw({name: row[PREFIX + name] for name in specs}, caption.at(row)))
+    except OSError as error:
+        why = error.strerror or error
+        raise StorageError(f"{path} cannot be written: {why}; free space there, or choose another folder") from error
     return Video(
         episode=name_of(episode), path=str(path), frames=encoder.frames, rate_hz=rate_hz, success=episode.success,
         reward_sum=episode.reward_sum,

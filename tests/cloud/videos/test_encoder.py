@@ -35,7 +35,9 @@ def test_a_video_that_breaks_off_leaves_nothing_and_the_old_one_stays(tmp_path: 
 
     def break_off() -> None:
         with Encoder(path, size=(64, 64), rate_hz=10) as video:
-            video.add(np.zeros((64, 64, 3), np.uint8))
+            for _ in range(30):
+                video.add(np.zeros((64, 64, 3), np.uint8))
+            assert len(list(tmp_path.iterdir())) == 2
             raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):

@@ -72,9 +72,9 @@ def test_a_real_cells_rate_is_the_fleets_or_else_that_of_the_stamps(tmp_path: Pa
 
 def test_the_last_episodes_are_those_that_began_last_whatever_their_stream(tmp_path: Path) -> None:
     folder = make_run(tmp_path, episode(0, 0, began_s=10), episode(1, 7, began_s=30), episode(2, 14, began_s=60))
-    write(folder, episode(0, 0, began_s=20), episode(1, 7, began_s=70, closed=False), boot=BOOT_B)
+    write(folder, episode(0, 0, began_s=40), episode(1, 7, began_s=70, closed=False), boot=BOOT_B)
     with Reader(folder.log) as reader:
-        order = [f"arm/{BOOT_A}/0", f"arm/{BOOT_B}/0", f"arm/{BOOT_A}/1", f"arm/{BOOT_A}/2"]
+        order = [f"arm/{BOOT_A}/0", f"arm/{BOOT_A}/1", f"arm/{BOOT_B}/0", f"arm/{BOOT_A}/2"]
         assert [name_of(e) for e in newest(reader, 9)] == order
         assert [name_of(e) for e in newest(reader, 2)] == order[-2:]
 
@@ -159,6 +159,17 @@ def test_the_command_prints_what_it_wrote_for_people_and_for_programs(
     told = json.loads(capsys.readouterr().out)
     assert [Path(v["path"]).name for v in told] == ["arm-aaaaaaaa-000001.mp4", "arm-aaaaaaaa-000000.mp4"]
     assert (told[0]["frames"], told[0]["success"]) == (7, True)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(tmp_path, episode(0, 0))
+    (tmp_path / "file").write_bytes(b"")
+    to = tmp_path / "file" / "out"
+    assert main(["videos", "r", "--runs", str(tmp_path), "--to", str(to)]) == 1
+    assert capsys.readouterr().err == (
+        f"user-rl: {to}/arm-aaaaaaaa-000000.mp4 cannot be written: Not a directory; free space there, or choose "
+        "another folder\n"
+    )
 
 
 def test_an_automatic_video_is_of_the_policy_and_only_the_newest_are_kept(tmp_path: Path) -> None:
