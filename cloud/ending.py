@@ -97,6 +97,8 @@ def recording(folder: RunFolder, config: LaunchConfig) -> Iterator[dict[str, Any
 
 def _film(rows: Path, folder: RunFolder, rate_hz: float | None) -> None:
     try:
+        for old in folder.videos.glob("evaluation-*.mp4"):  # of an earlier end of this run
+            old.unlink()
         write_recorded(rows, folder.videos, prefix="evaluation", rate_hz=rate_hz)
     except (UserRlError, OSError) as error:  # the report is worth more
         log.warning("no videos of the evaluation: %s", error)

@@ -26,6 +26,8 @@ def rows_into(path: Path) -> None:
 
 def test_what_an_evaluation_recorded_becomes_videos_and_the_rows_go(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
+    folder.videos.mkdir()
+    (folder.videos / "evaluation-002.mp4").write_bytes(b"of an earlier evaluation")
     with recording(folder, config()) as kept:
         assert kept["recorded"] == 3
         rows_into(kept["record"])
