@@ -11,6 +11,7 @@ the observation and the counters is zero.
 import struct
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from edge.ring import Ring
@@ -36,8 +37,7 @@ class Heading:
     clock_offset_s: float = 0.0
 
 
-@dataclass(kw_only=True, slots=True)  # not frozen: it is made at every step
-class Step:
+class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What happened after an observation. `proposed` is None where no policy was asked."""
 
     stamp_s: float

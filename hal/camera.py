@@ -1,13 +1,13 @@
 """Camera: frames with stamps. `hal.kits.check_camera` is the contract as a program."""
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from user_rl.specs import Array, Image
 
 
-@dataclass(frozen=True, kw_only=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One picture. `stamp_s` is when it was exposed, on the driver's Clock."""
 
     stamp_s: float

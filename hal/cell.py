@@ -6,6 +6,8 @@ The control loop knows only this class. Observations are named as LeRobot names 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+import msgspec
+
 from hal.camera import Camera
 from hal.robot import Robot
 from hal.task import Task
@@ -13,8 +15,7 @@ from hal.teleop import Teleop
 from user_rl.specs import Array, Box, Spec
 
 
-@dataclass(frozen=True, kw_only=True)
-class Observation:
+class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the cell saw at one step: arrays by name, and when each was measured."""
 
     values: dict[str, Array]  # observation.state [S] float32, observation.images.<camera> [H, W, 3] uint8

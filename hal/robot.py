@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+import msgspec
+
 from user_rl.specs import Array, Box
 
 
@@ -31,8 +33,7 @@ class RobotSpec:
     halt_command: tuple[str, ...] = ()  # argv of the out-of-band halt
 
 
-@dataclass(frozen=True, kw_only=True)
-class RobotState:
+class RobotState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One reading. `stamp_s` is when it was measured, on the driver's Clock."""
 
     stamp_s: float

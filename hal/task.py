@@ -1,11 +1,11 @@
 """Task: how an episode starts, what a step was worth, and when it is over. `hal.kits.check_task` is the contract."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 
-@dataclass(frozen=True, kw_only=True)
-class Judgement:
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The worth of the step just taken.
 
     `done` means terminated (no bootstrap), never a time limit; `truncated` that the task itself cut the episode short

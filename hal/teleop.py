@@ -3,14 +3,14 @@
 Events carry LeRobot's names. `hal.kits.check_teleop` is the contract as a program.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from user_rl.specs import Array, Box
 
 
-@dataclass(frozen=True, kw_only=True)
-class TeleopReading:
+class TeleopReading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the operator wants at this step."""
 
     stamp_s: float

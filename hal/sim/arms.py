@@ -24,7 +24,7 @@ class SimArmConfig:
     """How fast the arm is commanded, how finely its physics is integrated, and how its tip is driven."""
 
     rate_hz: float = 10.0
-    substep_s: float = 0.005
+    substep_s: float = 0.002  # MuJoCo's own default
     hand: EndEffectorConfig = field(default_factory=EndEffectorConfig)
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from hal.camera import Camera, Frame
 from hal.kits import check_camera, check_robot, check_task, check_teleop
@@ -273,7 +274,7 @@ class SeesWhenClosed(BrokenCamera):
 
 class SeesAnotherSize(BrokenCamera):
     def read(self) -> Frame:
-        return replace(super().read(), pixels=np.zeros((2, 2, 3), np.uint8))
+        return structs.replace(super().read(), pixels=np.zeros((2, 2, 3), np.uint8))
 
 
 class ReusesItsFrame(BrokenCamera):
@@ -282,7 +283,7 @@ class ReusesItsFrame(BrokenCamera):
     def read(self) -> Frame:
         frame = super().read()
         self.buffer[:] = self.frames
-        return replace(frame, pixels=self.buffer)
+        return structs.replace(frame, pixels=self.buffer)
 
 
 class StampsFramesBackwards(BrokenCamera):
@@ -336,12 +337,12 @@ class PollsWhenClosed(BrokenTeleop):
 
 class ActsBeyond(BrokenTeleop):
     def poll(self) -> TeleopReading:
-        return replace(super().poll(), action=np.ones(2, np.float32))
+        return structs.replace(super().poll(), action=np.ones(2, np.float32))
 
 
 class IntervenesWithEmptyHands(BrokenTeleop):
     def poll(self) -> TeleopReading:
-        return replace(super().poll(), action=None, is_intervention=True)
+        return structs.replace(super().poll(), action=None, is_intervention=True)
 
 
 class PollsBackwards(BrokenTeleop):
@@ -428,17 +429,17 @@ class StartsAtOnePlace(BrokenTask):
 
 class PaysNothingKnown(BrokenTask):
     def judge(self) -> Judgement:
-        return replace(super().judge(), reward=float("nan"))
+        return structs.replace(super().judge(), reward=float("nan"))
 
 
 class PaysNumpy(BrokenTask):
     def judge(self) -> Judgement:
-        return replace(super().judge(), done=np.bool_(False))  # type: ignore[arg-type]
+        return structs.replace(super().judge(), done=np.bool_(False))
 
 
 class EndsTwice(BrokenTask):
     def judge(self) -> Judgement:
-        return replace(super().judge(), done=True, truncated=True)
+        return structs.replace(super().judge(), done=True, truncated=True)
 
 
 BROKEN_TASKS: dict[str, tuple[type[BrokenTask], str]] = {
