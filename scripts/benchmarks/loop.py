@@ -1,9 +1,11 @@
 """loop: the system's env steps/s and updates/s over the bare simulator's and the bare update loop's, same run.
 
-Each has a core to itself: one run of the real system with a learner that only waits (control on core 0, everything
-else on core 1) gives the env rate, one with the robot at its permit (learner on core 0, everything else on core 1) the
-update rate. The baselines run on core 0 in turn with them: the simulator alone (command, read, judge), and
-`algorithm.update` on batches that lie ready. Medians of the repeats.
+Each has a core to itself: in one run of the real system the learner only waits (control on core 0, everything else on
+core 1), in another the robot stands at its permit (learner on core 0, everything else on core 1). The baselines take
+turns with them on core 0, a few seconds each, while the measured processes are stopped: the bare simulator repeats the
+episodes that were just recorded, the same starts and the same commands, with nothing but reset, command, read and
+judge; the bare update loop calls `algorithm.update` on batches that lie ready. Medians of the turns' ratios, so that a
+machine whose speed wanders does not wander into the figure.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,35 +27,85 @@ import psutil
 from cloud.config import LaunchConfig, algorithm_config, build_launch, compose_launch, trial_cell
 from cloud.report import read_metrics
 from cloud.run import RunFolder, read_json
+from edge.desk import episode_seed
+from hal.cell import Cell
 from scripts.benchmarks.machine import record
+from user_rl.log import Reader
+from user_rl.rows import Kind
+from user_rl.specs import Array
 
 EXPERIMENT = "experiment=peg_insertion_rlpd"
-SECONDS = 12.0  # of every measurement
-REPEATS = 5
+TURN_S = 4.0
+TURNS, REPEATS = 5, 3
 ALONE, OTHERS = {0}, {1}
-NOBODY = ("teleop=none", "demonstrations.count=0")  # the fresh policy moves like the baseline's random commands
+NOBODY = ("teleop=none", "demonstrations.count=0")
 PATIENCE_S = 120.0
 
+Rates = list[tuple[float, float]]  # (the system's, the bare one's) of each turn
 
-def bare_simulator(config: LaunchConfig) -> float:
-    """Control steps/s of the simulator alone, with random commands, on one core."""
-    cell = trial_cell(config)
+
+class Experience:
+    """The one robot's rows in the log of a running system."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._reader = Reader(folder.log)
+        ((self.stream, self._schema),) = self._reader.streams().items()
+
+    def synced(self) -> int:
+        return self._reader.synced(self.stream)
+
+    def rows(self, first: int, last: int) -> Array:
+        """The rows `first`..`last`."""
+        chunks = self._reader.read(self.stream, first, (last - first + 1) * self._schema.row_bytes)
+        return np.concatenate([self._schema.view(chunk.data) for chunk in chunks])
+
+
+def env_turns(config: LaunchConfig, folder: RunFolder) -> Rates:
+    """Control steps/s: the system's, and the simulator's alone with the same commands."""
+    _wait(lambda: any(p.get("env_steps") for p in read_metrics(folder.metrics)))
+    family = _edge_family(read_json(folder.status))
+    _pin(p for p in family if "edge.control" in p.cmdline())
+    experience, cell = Experience(folder), trial_cell(config)
+    rates: Rates = []
     cell.open()
-    rng, low, high = np.random.default_rng(0), np.array(cell.action.low), np.array(cell.action.high)
-    robot = cell.robot.robot  # without its guard
-    actions = rng.uniform(low, high, (4096, len(low))).astype(np.float32)
-    steps, start_s = 0, time.perf_counter()
-    while time.perf_counter() - start_s < SECONDS / 2:
-        cell.task.reset(steps)
-        for _ in range(cell.task.max_steps):
-            robot.command(actions[steps % len(actions)])
-            robot.read()
-            steps += 1
-            if cell.task.judge().done:
-                break
-    took_s = time.perf_counter() - start_s
+    for _ in range(TURNS):
+        time.sleep(1.0)
+        first, start_s = experience.synced(), time.perf_counter()
+        time.sleep(TURN_S)
+        last, took_s = experience.synced(), time.perf_counter() - start_s
+        rows = experience.rows(first + 1, last)
+        with _stopped(family):
+            bare = replayed(cell, config.seed, experience.stream, rows)
+        rates.append((np.count_nonzero(rows["kind"] == Kind.STEP) / took_s, bare))
     cell.close()
-    return steps / took_s
+    return rates
+
+
+def replayed(cell: Cell, seed: int, stream: str, rows: Array) -> float:
+    """Steps/s of the bare simulator on the whole episodes of `rows`, for half a turn, on one core."""
+    name, boot, _ = stream.split("/")
+    starts = np.flatnonzero((rows["frame_index"] == 0) & (rows["kind"] == Kind.STEP))
+    ends = np.flatnonzero(rows["kind"] == Kind.LAST)
+    pieces = [rows[start : ends[ends > start][0]] for start in starts if (ends > start).any()]
+    episodes = [(episode_seed(seed, name, boot, int(p["episode"][0])), p["action.sent"].copy()) for p in pieces]
+    steps, start_s = 0, time.perf_counter()
+    with _on_core_0():
+        for start, commands in episodes:
+            _repeat(cell, start, commands)
+            steps += len(commands)
+            if time.perf_counter() - start_s > TURN_S / 2:
+                break
+    return steps / (time.perf_counter() - start_s)
+
+
+def _repeat(cell: Cell, start: int, commands: Array) -> None:
+    robot, task = cell.robot.robot, cell.task  # type: ignore[attr-defined]  # without its guard
+    task.reset(start)
+    robot.read()
+    for command in commands:
+        robot.command(command)
+        robot.read()
+        task.judge()
 
 
 def bare_updates(config: LaunchConfig) -> float:
@@ -87,7 +139,7 @@ def bare_updates(config: LaunchConfig) -> float:
     for batch in batches:
         algorithm.update(batch)
     updates, start_s = 0, time.perf_counter()
-    while time.perf_counter() - start_s < SECONDS / 2:
+    while time.perf_counter() - start_s < TURN_S:
         algorithm.update(batches[updates % len(batches)])
         updates += 1
     return updates / (time.perf_counter() - start_s)
@@ -109,17 +161,27 @@ def system(root: Path, *overrides: str) -> Iterator[RunFolder]:
         driver.wait(PATIENCE_S)
 
 
-def rate_of(folder: RunFolder, key: str, lone: Callable[[dict[str, Any]], list[int]]) -> float:
-    """How fast the counter `key` of metrics.jsonl grows once the processes `lone` have core 0 to themselves."""
-    _wait(lambda: any(p.get(key) for p in read_metrics(folder.metrics)))
-    for pid in lone(read_json(folder.status)):
-        for thread in psutil.Process(pid).threads():
-            os.sched_setaffinity(thread.id, ALONE)
-    time.sleep(3.0)
-    first = read_metrics(folder.metrics)[-1]
-    _wait(lambda: read_metrics(folder.metrics)[-1]["wall_s"] - first["wall_s"] >= SECONDS)
-    last = read_metrics(folder.metrics)[-1]
-    return float((last[key] - first[key]) / (last["wall_s"] - first["wall_s"]))
+def update_turns(config: LaunchConfig, folder: RunFolder) -> Rates:
+    """Updates/s: the system's, and those of the bare loop."""
+    _wait(lambda: any(p.get("updates") for p in read_metrics(folder.metrics)))
+    learner = psutil.Process(read_json(folder.status)["learner_pid"])
+    _pin([learner])
+    rates: Rates = []
+    for _ in range(TURNS):
+        first = last = _next_line(folder)
+        while last["wall_s"] - first["wall_s"] < TURN_S:
+            last = _next_line(folder)
+        with _stopped([learner]), _on_core_0():
+            bare = bare_updates(config)
+        rates.append(((last["updates"] - first["updates"]) / (last["wall_s"] - first["wall_s"]), bare))
+    return rates
+
+
+def _next_line(folder: RunFolder) -> dict[str, Any]:
+    """The next line of metrics, which comes every second."""
+    count = len(read_metrics(folder.metrics))
+    _wait(lambda: len(read_metrics(folder.metrics)) > count)
+    return dict(read_metrics(folder.metrics)[-1])
 
 
 def _wait(condition: Callable[[], object]) -> None:
@@ -130,38 +192,62 @@ def _wait(condition: Callable[[], object]) -> None:
         time.sleep(0.1)
 
 
-def _control(status: dict[str, Any]) -> list[int]:
-    family = psutil.Process(next(iter(status["edge_pids"].values()))).children(recursive=True)
-    return [p.pid for p in family if "edge.control" in p.cmdline()]
+def _edge_family(status: dict[str, Any]) -> list[psutil.Process]:
+    """The edge's processes; the daemon last, for it must not find control silent when they go on."""
+    daemon = psutil.Process(next(iter(status["edge_pids"].values())))
+    return [*daemon.children(recursive=True), daemon]
 
 
-def one_round(config: LaunchConfig) -> dict[str, float]:
-    """All four rates, one after the other."""
+def _pin(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        for thread in process.threads():
+            os.sched_setaffinity(thread.id, ALONE)
+
+
+@contextlib.contextmanager
+def _stopped(processes: list[psutil.Process]) -> Iterator[None]:
+    for process in reversed(processes):
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
+@contextlib.contextmanager
+def _on_core_0() -> Iterator[None]:
     everywhere = os.sched_getaffinity(0)
     os.sched_setaffinity(0, ALONE)
-    bare_env, bare_update = bare_simulator(config), bare_updates(config)
-    os.sched_setaffinity(0, everywhere)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, everywhere)
+
+
+def one_round(config: LaunchConfig) -> tuple[Rates, Rates]:
+    """The turns of one run for each of the two figures."""
     free = ("learner.max_minutes=null", "learner.pace_robots=false", "learner.warmup_rows=1000000000", *NOBODY)
     with tempfile.TemporaryDirectory(prefix="bench-loop-") as root, system(Path(root), *free) as folder:
-        env = rate_of(folder, "env_steps", _control)
+        env = env_turns(config, folder)
     with tempfile.TemporaryDirectory(prefix="bench-loop-") as root, system(Path(root), free[0]) as folder:
-        update = rate_of(folder, "updates", lambda s: [s["learner_pid"]])
-    return {"bare_env_steps_s": bare_env, "env_steps_s": env, "bare_updates_s": bare_update, "updates_s": update}
+        update = update_turns(config, folder)
+    return env, update
 
 
 def measure(repeats: int) -> dict[str, float]:
-    """Every figure, from interleaved repeats."""
+    """Every figure, from the turns of all repeats."""
     config = build_launch(compose_launch([EXPERIMENT]))
-    rounds = []
+    turns: dict[str, Rates] = {"env": [], "update": []}
     for _ in range(repeats):
-        rounds.append(one_round(config))
-        print({key: round(value, 1) for key, value in rounds[-1].items()}, flush=True)
-    figures = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
-    return {
-        "env_rate_ratio": statistics.median(r["env_steps_s"] / r["bare_env_steps_s"] for r in rounds),
-        "update_rate_ratio": statistics.median(r["updates_s"] / r["bare_updates_s"] for r in rounds),
-        **figures,
-    }
+        for name, rates in zip(turns, one_round(config), strict=True):
+            turns[name] += rates
+            print(name, " ".join(f"{got:.0f}/{bare:.0f}={got / bare:.2f}" for got, bare in rates), flush=True)
+    figures = {f"{name}_rate_ratio": statistics.median(g / b for g, b in turns[name]) for name in turns}
+    for name, key in (("env", "env_steps_s"), ("update", "updates_s")):
+        figures[key] = statistics.median(got for got, _ in turns[name])
+        figures[f"bare_{key}"] = statistics.median(bare for _, bare in turns[name])
+    return figures
 
 
 if __name__ == "__main__":
