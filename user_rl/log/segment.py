@@ -6,6 +6,7 @@ The map has a fixed size, kept in the file; no writemap, every commit is synced.
 sees its folder sees a complete environment. `footer.json` seals it: counts, size and hash of the data file.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -90,6 +91,14 @@ class Segment:
             check()
             yield txn
 
+    def last_commit(self) -> int:
+        """The number of the newest transaction."""
+        return int(self._environment().info()["last_txnid"])
+
+    def copy(self, txn: "Txn", fd: int) -> None:
+        """Writes the environment as `txn` sees it into a file, without the pages that are free; the writer goes on."""
+        self._environment().copyfd(fd, compact=True, txn=txn)
+
     def free_dead_readers(self) -> None:
         """Gives back what readers held that were killed in a transaction; else the file could only grow."""
         self._environment().reader_check()
@@ -159,6 +168,7 @@ class Segment:
         spans, last_seq = self.spans(), self.last_seq()
         self.close()
         with translated(self.path, 4096):
+            sync_file(self.path / "data.mdb")  # a commit that failed may have left writes behind, which are hashed too
             size, digest = hash_file(self.path / "data.mdb")
             rows = sum(span.rows for span in spans.values())
             footer = Footer(FORMAT, self.klass, self.first_seq, last_seq, rows, size, digest, spans)
@@ -271,6 +281,15 @@ def hash_file(path: Path) -> tuple[int, str]:
             digest.update(block)
             size += len(block)
     return size, digest.hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Makes what was written to a file durable."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def segments_in(path: Path, *, writable: bool = False) -> list[Segment]:

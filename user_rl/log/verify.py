@@ -12,6 +12,7 @@ from user_rl.log.segment import Segment, hash_file, is_segment_name
 from user_rl.log.walk import Walk
 
 WALK_S = 600.0  # for one segment
+LONGEST_S = 86_400.0  # for all; poll() itself takes no more than 2**31 ms
 
 
 def verify(path: Path) -> list[str]:
@@ -51,10 +52,11 @@ def _check_file(folder: Path) -> list[str]:
 def _walked(folders: list[Path]) -> list[Walk]:
     """Walks all in one child; if that dies, each in its own, to name the one that killed it."""
     command = [sys.executable, "-c", "from user_rl.log.walk import main; main()", *map(str, folders)]
+    timeout_s = min(WALK_S * max(1, len(folders)), LONGEST_S)
     try:
-        done = subprocess.run(command, capture_output=True, timeout=WALK_S * max(1, len(folders)), check=False)
+        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
-        reason = f"takes longer than {WALK_S:.0f} s"
+        reason = f"takes longer than {timeout_s:.0f} s"
     else:
         if done.returncode == 0:
             return msgspec.json.decode(done.stdout, type=list[Walk])
