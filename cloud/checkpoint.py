@@ -18,38 +18,10 @@ from safetensors.torch import save as bytes_from_tensors
 from torch import Tensor
 
 from cloud.durable import Disk, put_file, put_folder, remove_temporaries
-from cloud.limiter import LimiterState
+from cloud.manifest import FOLDER, FORMAT, MANIFEST, STATE, RunManifest, RunState, read_manifest
 from user_rl.errors import StorageCorrupt, StorageError
 
 log = logging.getLogger(__name__)
-
-FORMAT = 1
-MANIFEST, FOLDER, STATE = "manifest.json", "checkpoints", "algorithm.safetensors"
-
-
-class RunState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where a run stands: the counters that a resume goes on from."""
-
-    updates: int
-    draws: int  # number of the next batch to draw
-    log_seq: int  # the last commit of the experience log that the replay had taken in
-    limiter: LimiterState
-    weight_number: int  # the newest version published
-    trained_s: float  # time with updates, over all lives
-    wall_s: float  # time of the learner, over all lives
-    incarnation: str
-    seed: int
-    schema: str  # digest of the rows
-
-
-class RunManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`manifest.json`."""
-
-    format: int
-    checkpoint: int
-    sha256: str
-    size: int
-    state: RunState
 
 
 class Checkpoints:
@@ -64,16 +36,7 @@ class Checkpoints:
 
     def manifest(self) -> RunManifest | None:
         """The run's manifest, None before the first save; raises StorageCorrupt when it cannot be read."""
-        path = self._run / MANIFEST
-        try:
-            manifest = msgspec.json.decode(path.read_bytes(), type=RunManifest)
-        except FileNotFoundError:
-            return None
-        except msgspec.MsgspecError as error:
-            raise StorageCorrupt(f"{path} cannot be read: {error}; restore it from a copy of the run") from error
-        if manifest.format != FORMAT:
-            raise StorageCorrupt(f"{path}: format {manifest.format}, allowed {FORMAT}; use the release that wrote it")
-        return manifest
+        return read_manifest(self._run)
 
     def load(self) -> tuple[RunState, dict[str, Tensor]] | None:
         """The newest checkpoint, None for a fresh run; raises StorageCorrupt when its bytes are not those saved."""

@@ -18,9 +18,10 @@ from typing import Any
 
 from cloud.algorithm import Algorithm, AlgorithmConfig
 from cloud.algorithms import make
-from cloud.checkpoint import Checkpoints, RunState
+from cloud.checkpoint import Checkpoints
 from cloud.durable import Disk
 from cloud.limiter import RateLimiter
+from cloud.manifest import RunState
 from cloud.outcome import outcome
 from cloud.replay import LogReader, Replay, ReplayConfig
 from cloud.schema_file import kept_schema

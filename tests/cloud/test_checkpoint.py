@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cloud.checkpoint import Checkpoints, RunState
+from cloud.checkpoint import Checkpoints
 from cloud.durable import Disk
 from cloud.limiter import LimiterState
+from cloud.manifest import RunState
 from cloud.testing import RecordingDisk
 from user_rl.errors import StorageCorrupt, StorageError, StorageFull
 

@@ -52,7 +52,7 @@ def translated(path: Path, need_bytes: int) -> Iterator[None]:
             raise StorageBusy(
                 f"{path}: this process has it open already; read through its Log, or in another process"
             ) from error
-        if need_bytes and _is_full(path, need_bytes):
+        if need_bytes and is_full(path, need_bytes):
             raise _full(path, need_bytes) from error
         raise StorageError(f"{path}: LMDB refused {need_bytes} bytes: {error}; look at the disk") from error
     except OSError as error:
@@ -69,7 +69,7 @@ def _full(path: Path, need_bytes: int) -> StorageFull:
     )
 
 
-def _is_full(path: Path, need_bytes: int) -> bool:
+def is_full(path: Path, need_bytes: int) -> bool:
     """Whether the file system denies `need_bytes` now: asked by allocating them in a file that is gone at once."""
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     largest = max((file.stat().st_size for file in path.glob("*.mdb")), default=0)
