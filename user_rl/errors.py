@@ -14,6 +14,7 @@ UserRlError
 │   ├── RobotUnreachable look at power, cable, address; then open again
 │   ├── RobotFault       latched: a person looks at the robot and clears it
 │   └── SensorStale      a reading is too old to act on: hold or halt
+├── NothingToDraw        no row matches yet: wait for rows, or ask for less
 ├── Unreachable          no answer from the other side: try again later
 └── LeaseLost            stop commanding the robot; ask for a new lease
 
@@ -75,6 +76,10 @@ class RobotFault(HardwareError):
 
 class SensorStale(HardwareError):
     """A reading is older than its limit."""
+
+
+class NothingToDraw(UserRlError):
+    """No row that a sampler may draw is here."""
 
 
 class Unreachable(UserRlError):

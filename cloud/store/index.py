@@ -1,0 +1,158 @@
+"""Index: what a sampler must know of every row in the log, in memory; about 55 bytes a row, no observation.
+
+Rows have numbers: their place in the order of commits, from 0 at the first row that the log still had when the index
+was made. `next` points to the row that followed in the same episode, so it knows ends, gaps, crashes and streams by
+itself. Nothing here depends on how the rows were cut into chunks or on when they were taken in: a row, once here,
+changes only by getting its `next`, and its episode by getting its end; both say at which row that happened. So what a
+`View` at some horizon shows is the same for ever, before and after a restart.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cloud.store.growing import Growing
+from user_rl.rows import HEADER, Kind, Klass
+from user_rl.specs import Array
+
+NOWHERE = -1
+OPEN = np.iinfo(np.int64).max  # the closing row of an episode that has none
+HEAD = np.dtype([(f.name, f.dtype, f.shape) for f in HEADER])  # the first bytes of every record
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where consecutive rows lie: `count` records from record `first` on in the chunk with commit number `seq`."""
+
+    stream: str
+    seq: int
+    count: int
+
+
+@dataclass
+class _Tail:
+    """The last row of a stream."""
+
+    row: int
+    step: int
+    episode: int  # the stream's own number
+    number: int  # the index's
+
+
+class Index:
+    """Every row's header columns, and the episodes; appended to in commit order. One owner, no lock."""
+
+    def __init__(self) -> None:
+        self.stream, self.step = Growing(np.int32), Growing(np.int64)
+        self.chunk, self.offset = Growing(np.int32), Growing(np.int32)  # number in `seqs`, record in the chunk
+        self.episode, self.next = Growing(np.int64), Growing(np.int64)
+        self.version, self.reward = Growing(np.int64), Growing(np.float32)
+        self.is_step, self.done, self.intervened = Growing(np.bool_), Growing(np.bool_), Growing(np.bool_)
+        self.klass, self.task = Growing(np.uint8), Growing(np.int16)
+        self.of_klass = {klass: Growing(np.int64) for klass in Klass}  # row numbers, ascending
+        self.closed_by, self.succeeded = Growing(np.int64), Growing(np.bool_)  # by episode: its LAST row, its success
+        self.seqs, self.ends = Growing(np.int64), Growing(np.int64)  # by chunk: commit number, rows up to its end
+        self.streams: list[str] = []
+        self.tasks: list[bytes] = []
+        self._stream_numbers: dict[str, int] = {}
+        self._task_numbers: dict[bytes, int] = {}
+        self._tails: dict[int, _Tail] = {}
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def append(self, places: Iterable[Place], head: Array) -> None:
+        """Takes in the headers [n] (dtype HEAD) of the rows at `places`, in commit order."""
+        start = len(self)
+        self._append_places(list(places), start)
+        step, kind = head["step"].astype(np.int64), head["kind"]
+        self.step.extend(step)
+        self.version.extend(head["version"].astype(np.int64))
+        self.reward.extend(head["next.reward"])
+        self.is_step.extend(kind == Kind.STEP)
+        self.done.extend(head["next.done"] != 0)
+        self.intervened.extend((head["is_intervention"] != 0) & (kind == Kind.STEP))
+        self.klass.extend(head["klass"])
+        self.task.extend(self._numbered_tasks(head["task"]))
+        for klass, rows in self.of_klass.items():
+            rows.extend(start + np.flatnonzero(head["klass"] == klass))
+        self._link(start, head)
+
+    def at(self, seq: int) -> int:
+        """How many rows there were when commit `seq` was the newest."""
+        chunks = int(np.searchsorted(self.seqs.array, seq, side="right"))
+        return int(self.ends.array[chunks - 1]) if chunks else 0
+
+    def _append_places(self, places: list[Place], start: int) -> None:
+        counts = np.array([place.count for place in places], np.int64)
+        numbers = np.arange(len(self.seqs), len(self.seqs) + len(places), dtype=np.int32)
+        ends = start + np.cumsum(counts)
+        streams = np.array([self._stream_number(place.stream) for place in places], np.int32)
+        self.seqs.extend(np.array([place.seq for place in places], np.int64))
+        self.ends.extend(ends)
+        self.chunk.extend(np.repeat(numbers, counts))
+        self.stream.extend(np.repeat(streams, counts))
+        rows = np.arange(start, start + int(counts.sum()))
+        self.offset.extend((rows - np.repeat(ends - counts, counts)).astype(np.int32))
+
+    def _link(self, start: int, head: Array) -> None:
+        """Sets `next` and `episode` of the new rows, and of the last rows before them; closes episodes."""
+        end = len(self.step)
+        self.next.extend(np.full(end - start, NOWHERE, np.int64))
+        self.episode.extend(np.zeros(end - start, np.int64))
+        stream = self.stream.array[start:end]
+        order = np.argsort(stream, kind="stable")
+        cuts = np.flatnonzero(np.diff(stream[order])) + 1
+        for rows in np.split(order, cuts):
+            if len(rows):
+                self._link_stream(int(stream[rows[0]]), start + rows, head[rows])
+
+    def _link_stream(self, stream: int, rows: Array, head: Array) -> None:
+        tail = self._tails.get(stream)
+        step, own = head["step"].astype(np.int64), head["episode"].astype(np.int64)
+        if tail is not None:
+            rows = np.concatenate([[tail.row], rows])
+            step, own = np.concatenate([[tail.step], step]), np.concatenate([[tail.episode], own])
+        same = own[1:] == own[:-1]
+        follows = same & (step[1:] == step[:-1] + 1) & self.is_step.array[rows[:-1]]
+        self.next.array[rows[:-1][follows]] = rows[1:][follows]
+        first = len(self.closed_by) if tail is None else tail.number
+        numbers = self._numbered_episodes(first, np.cumsum(~same), fresh=tail is None)
+        self.episode.array[rows[1:]] = numbers
+        if tail is None:
+            self.episode.array[rows[0]] = first
+        self._close(rows if tail is None else rows[1:], head)
+        last = int(rows[-1])
+        self._tails[stream] = _Tail(last, int(step[-1]), int(own[-1]), int(self.episode.array[last]))
+
+    def _numbered_episodes(self, first: int, changes: Array, *, fresh: bool) -> Array:
+        """The index's numbers of episodes that begin `changes` [n] after `first`; makes room for the new ones."""
+        known = len(self.closed_by)
+        new = (int(changes[-1]) if len(changes) else 0) + fresh
+        self.closed_by.extend(np.full(new, OPEN, np.int64))
+        self.succeeded.extend(np.zeros(new, np.bool_))
+        return np.where(changes == 0, first, known + changes - (0 if fresh else 1))
+
+    def _close(self, rows: Array, head: Array) -> None:
+        episodes = self.episode.array[rows]
+        good = (head["next.success"] != 0) & (head["kind"] == Kind.STEP)
+        self.succeeded.array[episodes[good]] = True
+        last = head["kind"] == Kind.LAST
+        self.closed_by.array[episodes[last]] = rows[last]
+
+    def _stream_number(self, name: str) -> int:
+        if name not in self._stream_numbers:
+            self._stream_numbers[name] = len(self.streams)
+            self.streams.append(name)
+        return self._stream_numbers[name]
+
+    def _numbered_tasks(self, names: Array) -> Array:
+        found, inverse = np.unique(names, return_inverse=True)
+        numbers = []
+        for name in found.tolist():
+            if name not in self._task_numbers:
+                self._task_numbers[name] = len(self.tasks)
+                self.tasks.append(name)
+            numbers.append(self._task_numbers[name])
+        return np.array(numbers, np.int16)[inverse]
