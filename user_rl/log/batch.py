@@ -8,21 +8,22 @@ import numpy as np
 
 from user_rl.errors import StorageCorrupt
 from user_rl.log.chunk import (
-    CHUNK_BYTES,
-    DIGEST,
+    CODED,
     GAP_VALUE,
     NUMBER_KEY,
     ORDER_VALUE,
     SEQ_KEY,
     STEP_KEY,
+    TRAILER,
     Span,
     StreamEntry,
     digest_of,
     span_from_value,
 )
+from user_rl.log.coded import packed
 from user_rl.log.durable import translated
 from user_rl.log.episodes import part_from_value, parts_of
-from user_rl.log.pending import Missing, Queue
+from user_rl.log.pending import Missing, Queue, Rows
 from user_rl.log.segment import PAGE, Segment, bump_known
 from user_rl.rows import Kind, Klass, Schema
 from user_rl.specs import Array
@@ -33,14 +34,17 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Stream:
-    """A stream in the writer: the last step committed, the last appended, and what waits between them."""
+    """A stream in the writer: the last step that is durable, the last committed (they differ without syncs), the last
+    appended, and what waits between the last two. `codecs` are those of its coded fields."""
 
     name: str
     number: int
     schema: Schema
     synced: int
+    committed: int
     appended: int
     queue: Queue
+    codecs: dict[str, str]
 
 
 @dataclass(slots=True)
@@ -49,7 +53,7 @@ class Part:
 
     stream: Stream
     through: int
-    runs: list[tuple[int, memoryview]] = field(default_factory=list)  # (first step, records)
+    runs: list[tuple[Rows, int]] = field(default_factory=list)  # what waits, and how many rows of it; one chunk each
     gaps: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -67,30 +71,31 @@ class Batch:
 
     def need_bytes(self) -> int:
         """About what the disk must have."""
-        return sum(len(data) + 2 * PAGE for part in self.parts for _, data in part.runs) + 8 * PAGE
+        runs = (count * rows.row_bytes for part in self.parts for rows, count in part.runs)
+        return sum(size + 2 * PAGE for size in runs) + 8 * PAGE
 
     def take(self, stream: Stream) -> None:
         """Takes the stream's rows of this class, and its gaps, as far as they come first and the segment has room."""
-        part = Part(stream, stream.synced)
+        part = Part(stream, stream.committed)
         for item in stream.queue.items:
             if isinstance(item, Missing):
                 part.gaps.append((item.first, item.last))
                 part.through = item.last
                 continue
-            count = self._rows_of(stream, item.joined()) if item.klass == self.klass and not self.full else 0
+            count = self._rows_of(stream, item) if item.klass == self.klass and not self.full else 0
             if count:
-                part.runs.append((item.first, item.joined()[: count * stream.schema.row_bytes]))
+                part.runs.append((item, count))
                 part.through = item.first + count - 1
             if count < item.count:
                 break
-        if part.through > stream.synced:
+        if part.through > stream.committed:
             self.parts.append(part)
 
-    def _rows_of(self, stream: Stream, data: memoryview) -> int:
+    def _rows_of(self, stream: Stream, item: Rows) -> int:
         """How many rows to take: to the room's end, at least one of all; over the soft limit to an episode's end."""
         row_bytes = stream.schema.row_bytes
-        count = min(len(data) // row_bytes, max(self.room // row_bytes, 0 if self.taken else 1))
-        kind = stream.schema.view(data)["kind"][:count]
+        count = min(item.count, max(self.room // row_bytes, 0 if self.taken else 1))
+        kind = stream.schema.view(item.records(count))["kind"]
         if not self.open - {stream.name}:
             ends = np.flatnonzero(kind == Kind.LAST) + 1
             beyond = ends[ends * row_bytes >= self.soft]
@@ -118,7 +123,7 @@ def write(segment: Segment, check: Callable[[], None], batch: Batch, seq: int) -
 
 
 def _write_entry(segment: Segment, txn: "Txn", stream: Stream) -> None:
-    entry = StreamEntry(stream.number, stream.synced, stream.schema.encoded)
+    entry = StreamEntry(stream.number, stream.committed, stream.schema.encoded)
     if txn.put(stream.name.encode(), entry.packed(), overwrite=False, db=segment.table("streams")):
         bump_known(segment, txn)
 
@@ -130,12 +135,11 @@ def _write_part(segment: Segment, txn: "Txn", part: Part, seq: int) -> int:
     for first, last in part.gaps:
         txn.put(STEP_KEY.pack(number, first), GAP_VALUE.pack(last), db=segment.table("gaps"))
         span = _joined(span, number, first, last, 0)
-    row_bytes = part.stream.schema.row_bytes
-    for first, data in part.runs:
-        count = len(data) // row_bytes
-        seq = _write_chunks(segment, txn, part.stream, first, data, seq)
-        _write_episodes(segment, txn, number, part.stream.schema.view(data))
-        span = _joined(span, number, first, first + count - 1, count)
+    for rows, count in part.runs:
+        _write_chunk(segment, txn, part.stream, rows, count, seq)
+        _write_episodes(segment, txn, number, part.stream.schema.view(rows.records(count)))
+        span = _joined(span, number, rows.first, rows.first + count - 1, count)
+        seq += 1
     if span:
         txn.put(NUMBER_KEY.pack(number), span.packed(), db=spans)
     return seq
@@ -145,19 +149,22 @@ def _joined(span: Span | None, number: int, first: int, last: int, rows: int) ->
     return span.joined(first, last, rows) if span else Span(number, first, last, rows, last - first + 1)
 
 
-def _write_chunks(segment: Segment, txn: "Txn", stream: Stream, first: int, data: memoryview, seq: int) -> int:
-    chunks, order = segment.table("chunks"), segment.table("order")
-    rows = max(1, CHUNK_BYTES // stream.schema.row_bytes)
-    size = rows * stream.schema.row_bytes
-    for start in range(0, len(data), size):
-        records, step = data[start : start + size], first + start // stream.schema.row_bytes
-        value = b"".join((records, DIGEST.pack(digest_of(records))))
-        new = txn.put(STEP_KEY.pack(stream.number, step), value, overwrite=False, db=chunks)
-        new = txn.put(SEQ_KEY.pack(seq), ORDER_VALUE.pack(stream.number, step), overwrite=False, db=order) and new
-        if not new:
-            raise StorageCorrupt(f"{segment.path}: has stream {stream.name} step {step} already; verify this log")
-        seq += 1
-    return seq
+def _write_chunk(segment: Segment, txn: "Txn", stream: Stream, rows: Rows, count: int, seq: int) -> None:
+    value, number, first = _value(stream, rows, count), stream.number, rows.first
+    form = TRAILER.unpack_from(value, len(value) - TRAILER.size)[1]
+    new = txn.put(STEP_KEY.pack(number, first), value, overwrite=False, db=segment.table("chunks"))
+    order = ORDER_VALUE.pack(number, first, count, form)
+    new = txn.put(SEQ_KEY.pack(seq), order, overwrite=False, db=segment.table("order")) and new
+    if not new:
+        raise StorageCorrupt(f"{segment.path}: has stream {stream.name} step {first} already; verify this log")
+
+
+def _value(stream: Stream, rows: Rows, count: int) -> bytes | memoryview:
+    """What is stored of a chunk: coded if a codec is configured and saves bytes."""
+    stored = packed(stream.schema.view(rows.records(count)), stream.codecs) if stream.codecs else None
+    if stored is None:
+        return rows.value(count)
+    return stored + TRAILER.pack(count, CODED, digest_of(stored))
 
 
 def _write_episodes(segment: Segment, txn: "Txn", number: int, rows: Array) -> None:

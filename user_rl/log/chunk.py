@@ -1,40 +1,62 @@
 """What the log hands out (chunks of rows, episodes, gaps), and the binary forms of its keys and values.
 
-A chunk is a run of consecutive rows of one stream, stored as packed records exactly as they cross the wire, followed by
-8 bytes: xxh3_64 of the records. Keys are big-endian, so that LMDB's order is the order of steps.
+A chunk is a run of consecutive rows of one stream. Its value is the stored bytes, then a trailer of 16: the count of
+rows, the form, xxh3_64 of the stored bytes. Form RAW stores the packed records exactly as they cross the wire; form
+CODED stores what `user_rl/log/coded.py` says. Keys are big-endian, so that LMDB's order is the order of steps. The
+order table repeats count and form, so that a log is listed without a look at its rows.
 """
 
 from dataclasses import dataclass, replace
 from struct import Struct
 
+import numpy as np
 import xxhash
 
 from user_rl.errors import StorageCorrupt
-from user_rl.rows import Klass
+from user_rl.log.coded import Coded, lossy_fields
+from user_rl.rows import Klass, Schema
 
 CHUNK_BYTES = 4 * 2**20  # a chunk holds no more, unless one single row does
 STEP_KEY = Struct(">IQ")  # stream number, step (chunks, gaps) or episode (episodes)
 SEQ_KEY = Struct(">Q")
 NUMBER_KEY = Struct(">I")
-ORDER_VALUE = Struct("<IQ")  # stream number, first step
+ORDER_VALUE = Struct("<IQII")  # stream number, first step, count, form
 GAP_VALUE = Struct("<Q")  # last step
-DIGEST = Struct("<Q")
+TRAILER = Struct("<IIQ")  # count, form, xxh3_64 of the stored bytes
+RAW, CODED = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """`count` consecutive rows of a stream, from step `first`; `digest` is xxh3_64 of `data`."""
+    """`count` consecutive rows of a stream, from step `first`; `digest` is xxh3_64 of `data`, the packed records.
+
+    `lossy` names the fields that were stored by a codec that does not give back the same bytes.
+    """
 
     stream: str
     first: int
     count: int
     digest: int
     data: bytes
+    lossy: tuple[str, ...] = ()
 
     @property
     def last(self) -> int:
         """The step of its last row."""
         return self.first + self.count - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRef:
+    """Where a chunk lies: its place in the order of commits, its stream (name and number), its segment's folder."""
+
+    seq: int
+    stream: str
+    number: int
+    first: int
+    count: int
+    segment: str
+    form: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +73,48 @@ def digest_of(data: bytes | memoryview) -> int:
     return xxhash.xxh3_64_intdigest(data)
 
 
-def chunk_from_value(stream: str, first: int, row_bytes: int, value: memoryview) -> Chunk:
-    """The chunk that lies in an LMDB value, copied out; raises StorageCorrupt if its digest is another."""
-    data = bytes(value[: -DIGEST.size])
-    (digest,) = DIGEST.unpack(value[-DIGEST.size :])
-    if digest_of(data) != digest or len(data) % row_bytes:
+def trailed(records: memoryview, count: int) -> bytes:
+    """The value of a raw chunk."""
+    return b"".join((records, TRAILER.pack(count, RAW, digest_of(records))))
+
+
+def trailer_of(value: memoryview) -> tuple[int, int, int]:
+    """(count, form, digest of the stored bytes) of a chunk's value; raises StorageCorrupt for one without a trailer."""
+    if len(value) < TRAILER.size:
+        raise StorageCorrupt(f"a chunk of {len(value)} bytes, allowed {TRAILER.size} and more; restore this segment")
+    count, form, digest = TRAILER.unpack_from(value, len(value) - TRAILER.size)
+    return count, form, digest
+
+
+def check_value(stream: str, first: int, row_bytes: int, value: memoryview) -> tuple[int, int, int]:
+    """The trailer of a chunk whose bytes are what was written; raises StorageCorrupt for any other."""
+    count, form, digest = trailer_of(value)
+    stored = value[: -TRAILER.size]
+    found = digest_of(stored)
+    if found != digest or form not in (RAW, CODED) or (form == RAW and len(stored) != count * row_bytes):
         raise StorageCorrupt(
-            f"stream {stream}, chunk at step {first}: {len(data)} bytes with digest {digest_of(data):016x}, "
-            f"written was {digest:016x}; restore this segment from the other side or from a backup"
+            f"stream {stream}, chunk at step {first}: {len(stored)} bytes with digest {found:016x}, "
+            f"written were {count} rows (form {form}) with {digest:016x}; "
+            "restore this segment from the other side or from a backup"
         )
-    return Chunk(stream, first, len(data) // row_bytes, digest, data)
+    return count, form, digest
+
+
+def chunk_from_value(
+    stream: str, first: int, schema: Schema, value: memoryview, without: frozenset[str] = frozenset()
+) -> Chunk:
+    """The chunk that lies in an LMDB value, decoded and copied out; raises StorageCorrupt as `check_value` does.
+
+    Coded fields named in `without` are left zero instead of being decoded.
+    """
+    count, form, digest = check_value(stream, first, schema.row_bytes, value)
+    stored = value[: -TRAILER.size]
+    if form == RAW:
+        return Chunk(stream, first, count, digest, bytes(stored))
+    records = np.zeros(count, schema.dtype)
+    Coded(stored, count, schema.dtype).fetch(slice(None), records, without)
+    data = records.tobytes()
+    return Chunk(stream, first, count, digest_of(data), data, lossy_fields(stored, schema.dtype))
 
 
 def cut(chunk: Chunk, first: int, max_rows: int) -> Chunk:
@@ -70,7 +124,7 @@ def cut(chunk: Chunk, first: int, max_rows: int) -> Chunk:
         return chunk
     row_bytes = len(chunk.data) // chunk.count
     data = chunk.data[skip * row_bytes : (skip + count) * row_bytes]
-    return Chunk(chunk.stream, first, count, digest_of(data), data)
+    return Chunk(chunk.stream, first, count, digest_of(data), data, chunk.lossy)
 
 
 @dataclass(frozen=True, slots=True)

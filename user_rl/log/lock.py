@@ -17,7 +17,7 @@ from user_rl.errors import StorageBusy, StorageCorrupt, StorageError
 from user_rl.files import FileLock, sync_folder, write_atomically
 from user_rl.log.durable import translated
 
-FORMAT = 1
+FORMAT = 2
 IDENTITY_BYTES = 256
 
 

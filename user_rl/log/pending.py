@@ -1,33 +1,45 @@
 """Rows that were appended and are not yet committed, by stream, in the order they came.
 
-Appending one row costs a copy and a few comparisons; joining them into chunks is left to the commit.
+Rows are copied once, into the buffer of the chunk that they will be; behind them is room for the chunk's trailer, so
+that the commit hands the buffer to LMDB as it is. A buffer that became free serves the next rows.
 """
 
 from collections import deque
 from dataclasses import dataclass
 
+import numpy as np
+
+from user_rl.log.chunk import CHUNK_BYTES, RAW, TRAILER, digest_of, trailed
 from user_rl.rows import Klass
+from user_rl.specs import Array
 
 
 @dataclass(slots=True)
 class Rows:
-    """Consecutive rows of one class; the bytes lie in `parts` until `joined` is asked for."""
+    """Consecutive rows of one class, one chunk at most, at the start of `buffer`."""
 
     ticket: int
     klass: Klass
     first: int
     count: int
-    parts: list[bytes | memoryview]
+    row_bytes: int
+    buffer: Array  # uint8
 
     @property
     def last(self) -> int:
         return self.first + self.count - 1
 
-    def joined(self) -> memoryview:
-        """All the bytes in one piece."""
-        if len(self.parts) != 1:
-            self.parts = [b"".join(self.parts)]
-        return memoryview(self.parts[0])
+    def records(self, count: int) -> memoryview:
+        """The bytes of the first `count` rows."""
+        return self.buffer.data[: count * self.row_bytes]
+
+    def value(self, count: int) -> bytes | memoryview:
+        """The raw chunk of the first `count` rows, without a copy if these are all; valid until rows are added."""
+        records = self.records(count)
+        if count < self.count:
+            return trailed(records, count)
+        TRAILER.pack_into(self.buffer.data, len(records), count, RAW, digest_of(records))
+        return self.buffer.data[: len(records) + TRAILER.size]
 
 
 @dataclass(slots=True)
@@ -44,16 +56,22 @@ class Queue:
 
     def __init__(self, row_bytes: int) -> None:
         self.row_bytes = row_bytes
+        self.chunk_rows = max(1, CHUNK_BYTES // row_bytes)
         self.items: deque[Rows | Missing] = deque()
+        self._spare = np.empty(0, np.uint8)
 
-    def add_rows(self, ticket: int, klass: Klass, first: int, count: int, data: bytes | memoryview) -> None:
-        """Adds rows behind the last; the caller has checked that they follow."""
-        last = self.items[-1] if self.items else None
-        if isinstance(last, Rows) and last.klass == klass:
-            last.parts.append(data)
-            last.count += count
-        else:
-            self.items.append(Rows(ticket, klass, first, count, [data]))
+    def add_rows(self, ticket: int, klass: Klass, first: int, data: Array) -> None:
+        """Adds rows (uint8, whole rows) behind the last; the caller has checked that they follow."""
+        at, count = 0, len(data) // self.row_bytes
+        while at < count:
+            item = self._last(ticket, klass, first + at)
+            taken = min(count - at, self.chunk_rows - item.count)
+            self._reserve(item, item.count + taken)
+            start = item.count * self.row_bytes
+            part = data[at * self.row_bytes : (at + taken) * self.row_bytes]
+            item.buffer[start : start + len(part)] = part
+            item.count += taken
+            at += taken
 
     def add_gap(self, ticket: int, first: int, last: int) -> None:
         """Adds a gap behind the last."""
@@ -62,13 +80,34 @@ class Queue:
     def drop_through(self, step: int) -> None:
         """Forgets everything up to and including `step`."""
         while self.items and self.items[0].last <= step:
-            self.items.popleft()
+            item = self.items.popleft()
+            if isinstance(item, Rows) and len(item.buffer) > len(self._spare):
+                self._spare = item.buffer
         head = self.items[0] if self.items else None
         if isinstance(head, Rows) and head.first <= step:
             skip = step + 1 - head.first
-            head.parts = [head.joined()[skip * self.row_bytes :]]
             head.first, head.count = step + 1, head.count - skip
+            end = (skip + head.count) * self.row_bytes
+            head.buffer[: head.count * self.row_bytes] = head.buffer[skip * self.row_bytes : end].copy()
 
     def pending_bytes(self) -> int:
         """Bytes of rows that wait."""
         return sum(item.count * self.row_bytes for item in self.items if isinstance(item, Rows))
+
+    def _last(self, ticket: int, klass: Klass, first: int) -> Rows:
+        """The item that the row `first` goes to."""
+        last = self.items[-1] if self.items else None
+        if not isinstance(last, Rows) or last.klass != klass or last.count >= self.chunk_rows:
+            last = Rows(ticket, klass, first, 0, self.row_bytes, self._spare)
+            self._spare = np.empty(0, np.uint8)
+            self.items.append(last)
+        return last
+
+    def _reserve(self, item: Rows, count: int) -> None:
+        """Room for `count` rows and a trailer; buffers double, so that single rows are copied twice at most."""
+        if count * self.row_bytes + TRAILER.size > len(item.buffer):
+            rows = min(max(count, 2 * item.count), self.chunk_rows)
+            larger = np.empty(rows * self.row_bytes + TRAILER.size, np.uint8)
+            used = item.count * self.row_bytes
+            larger[:used] = item.buffer[:used]
+            item.buffer = larger

@@ -1,8 +1,8 @@
 """Reader: another process's view of a log while its writer goes on. It never writes and never blocks the writer.
 
 Every call sees the newest commit: it looks for new segments, frees the slots of dead readers, and opens its
-transactions afresh. One thread. LMDB opens an environment once per process, so the process that has the Log reads
-through the Log.
+transactions afresh. Calls of several threads wait for each other, `scan` belongs to one; `hold` is for threads that
+read at the same time. LMDB opens an environment once per process, so the process that has the Log reads through it.
 """
 
 import os
@@ -13,8 +13,9 @@ from typing import TypeVar
 
 from user_rl.errors import StorageError
 from user_rl.log import reading
-from user_rl.log.chunk import Chunk, Gap
+from user_rl.log.chunk import Chunk, ChunkRef, Gap
 from user_rl.log.episodes import Episode
+from user_rl.log.hold import MAX_OPEN, Hold, Source
 from user_rl.log.lock import read_identity
 from user_rl.log.names import Names
 from user_rl.log.segment import Segment, SegmentGone, is_segment_name
@@ -33,6 +34,8 @@ class Reader:
         self._segments: list[Segment] = []
         self._names = Names()
         self._seen: dict[str, int] = {}
+        self._by_name: dict[str, Segment] = {}
+        self._source = Source(segment=self._by_name.get, schema=lambda stream: self._names.schemas[stream])
         with ExitStack() as undo:
             undo.callback(self.close)
             self._fresh(lambda: None)
@@ -48,6 +51,17 @@ class Reader:
             return []
         # What was committed before `until_seq` is visible to the second look, whichever segment it went to.
         return self._fresh(lambda: reading.tail(self._segments, self._names, after_seq, until_seq, max_bytes))
+
+    def refs(self, after_seq: int, max_chunks: int) -> list[ChunkRef]:
+        """As `tail`, where at most `max_chunks` chunks lie, without a look at their rows."""
+        until_seq = self._fresh(lambda: max((segment.last_seq() for segment in self._segments), default=0))
+        if until_seq <= after_seq:
+            return []
+        return self._fresh(lambda: reading.refs(self._segments, self._names, after_seq, until_seq, max_chunks))
+
+    def hold(self, max_open: int = MAX_OPEN) -> Hold:
+        """Access to the rows of chunks where they lie: one for each thread, entered for each batch."""
+        return Hold(self._source, max_open)
 
     def read(self, stream: str, first: int, max_bytes: int) -> list[Chunk]:
         """As `Log.read`."""
@@ -73,15 +87,24 @@ class Reader:
         """The episode table, by stream and first step."""
         return self._fresh(lambda: reading.episodes(self._segments, self._names))
 
-    def scan(self, stream: str) -> Iterator[Chunk]:
-        """Every chunk of a stream as it is stored, segment by segment: rows that stand twice come twice."""
-        return self._fresh(lambda: reading.scan(self._segments, self._names, self._names.number(stream)))
+    def scan(self, stream: str, without: frozenset[str] = frozenset()) -> Iterator[Chunk]:
+        """Every chunk of a stream as it is stored, segment by segment: rows that stand twice come twice.
+
+        Coded fields named in `without` are left zero instead of being decoded.
+        """
+        return self._fresh(lambda: reading.scan(self._segments, self._names, self._names.number(stream), without))
+
+    def lossy(self, stream: str) -> frozenset[str]:
+        """The fields of a stream that are stored, in any chunk, by a codec that does not give back the same bytes."""
+        return self._fresh(lambda: reading.lossy(self._segments, self._names, self._names.number(stream)))
 
     def close(self) -> None:
-        """Closes every segment."""
-        for segment in self._segments:
-            segment.close()
-        self._segments = []
+        """Closes every segment, once no hold looks into it."""
+        with self._source.lock:
+            for segment in self._segments:
+                segment.close()
+            self._segments = []
+            self._by_name.clear()
 
     def __enter__(self) -> "Reader":
         return self
@@ -93,8 +116,9 @@ class Reader:
         """Looks what is new, then calls; again if the writer trimmed a segment in between."""
         for _ in range(RETRIES):
             try:
-                self._refresh()
-                return call()
+                with self._source.lock:
+                    self._refresh()
+                    return call()
             except SegmentGone:
                 continue
         raise StorageError(f"{self.path}: segments were trimmed {RETRIES} times while they were read; read again later")
@@ -107,6 +131,8 @@ class Reader:
                 known.pop(name).close()
             known.update({name: Segment(self.path / name) for name in names - known.keys()})
             self._segments = sorted(known.values(), key=lambda segment: segment.first_seq)
+            self._by_name.clear()
+            self._by_name.update(known)
         for segment in self._segments:
             segment.look_for_footer()
             if segment.footer is None:

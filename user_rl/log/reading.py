@@ -7,21 +7,26 @@ and a few are kept open (`close_idle`), because each holds a map and file descri
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from user_rl.errors import StorageCorrupt
 from user_rl.log.chunk import (
-    DIGEST,
+    CODED,
     GAP_VALUE,
     ORDER_VALUE,
     SEQ_KEY,
     STEP_KEY,
+    TRAILER,
     Chunk,
+    ChunkRef,
     Gap,
     Span,
     chunk_from_value,
     cut,
+    trailer_of,
 )
+from user_rl.log.coded import lossy_fields
 from user_rl.log.episodes import Episode, merged, part_from_value
 from user_rl.log.names import Names
 from user_rl.log.segment import Segment
@@ -104,11 +109,10 @@ def _chunk_in(segment: Segment, names: Names, number: int, step: int) -> Chunk |
 def _under(cursor: "lmdb.Cursor[memoryview]", names: Names, number: int, step: int) -> Chunk | None:
     """The chunk under the cursor, if it is of this stream and ends at `step` or later."""
     found, first = STEP_KEY.unpack(cursor.key())
-    stream, row_bytes = names.by_number[number]
-    value = cursor.value()
-    if found != number or first + len(value) // row_bytes <= step:
+    stream, value = names.by_number[number][0], cursor.value()
+    if found != number or first + trailer_of(value)[0] <= step:
         return None
-    return chunk_from_value(stream, first, row_bytes, value)
+    return chunk_from_value(stream, first, names.schemas[stream], value)
 
 
 def tail(
@@ -117,16 +121,36 @@ def tail(
     """The chunks with after_seq < seq <= until_seq in order of seq: at least one if there is any, else `max_bytes`."""
     found: list[tuple[int, Chunk]] = []
     with ExitStack() as stack:
-        for seq, number, first, value in _in_order(segments, after_seq, until_seq, stack):
-            max_bytes -= len(value) - DIGEST.size
+        for seq, number, first, count, _, segment in _in_order(segments, after_seq, until_seq, stack):
+            row_bytes = names.by_number[number][1]
+            max_bytes -= count * row_bytes
             if found and max_bytes < 0:
                 break
-            name, row_bytes = names.by_number[number]
-            found.append((seq, chunk_from_value(name, first, row_bytes, value)))
+            found.append((seq, _chunk_at(segment, names, number, first)))
     return found
 
 
-Entry = tuple[int, int, int, memoryview]  # seq, stream number, first step, value
+def _chunk_at(segment: Segment, names: Names, number: int, first: int) -> Chunk:
+    """The chunk that the order table says is here."""
+    with segment.begin() as txn:
+        value = txn.get(STEP_KEY.pack(number, first), db=segment.table("chunks"))
+        if value is None:
+            raise StorageCorrupt(f"{segment.path}: no chunk of stream {number} at step {first}; restore this segment")
+        name = names.by_number[number][0]
+        return chunk_from_value(name, first, names.schemas[name], value)
+
+
+def refs(segments: Sequence[Segment], names: Names, after_seq: int, until_seq: int, max_chunks: int) -> list[ChunkRef]:
+    """As `tail`, where the chunks lie instead of what they hold."""
+    with ExitStack() as stack:
+        entries = islice(_in_order(segments, after_seq, until_seq, stack), max_chunks)
+        return [
+            ChunkRef(seq, names.by_number[number][0], number, first, count, segment.path.name, form)
+            for seq, number, first, count, form, segment in entries
+        ]
+
+
+Entry = tuple[int, int, int, int, int, Segment]  # seq, stream number, first step, count, form, where
 
 
 def _in_order(segments: Sequence[Segment], after_seq: int, until_seq: int, stack: ExitStack) -> Iterator[Entry]:
@@ -151,16 +175,14 @@ def _push(heads: list[tuple[int, int, Entry, Iterator[Entry]]], entries: Iterato
 
 
 def _entries(segment: Segment, after_seq: int, stack: ExitStack) -> Iterator[Entry]:
-    txn = stack.enter_context(segment.begin())
-    order, chunks = txn.cursor(db=segment.table("order")), segment.table("chunks")
-    at = order.set_range(SEQ_KEY.pack(after_seq + 1))
-    while at:
-        number, first = ORDER_VALUE.unpack(order.value())
-        value = txn.get(STEP_KEY.pack(number, first), db=chunks)
-        if value is None:
-            raise StorageCorrupt(f"{segment.path}: no chunk of stream {number} at step {first}; restore this segment")
-        yield SEQ_KEY.unpack(order.key())[0], number, first, value
-        at = order.next()
+    """The order table from `after_seq` on; what was opened for it is closed with its last entry."""
+    mine = stack.enter_context(ExitStack())
+    for opened in visit([segment]):
+        with mine:
+            order = mine.enter_context(opened.begin()).cursor(db=opened.table("order"))
+            if order.set_range(SEQ_KEY.pack(after_seq + 1)):
+                for key, value in order.iternext():
+                    yield SEQ_KEY.unpack(key)[0], *ORDER_VALUE.unpack(value), segment
 
 
 def gaps(segments: Sequence[Segment], names: Names) -> list[Gap]:
@@ -224,24 +246,44 @@ def first_kept(segments: Sequence[Segment], names: Names, stream: str) -> int:
 
 def runs(segment: Segment, names: Names, number: int) -> Iterator[tuple[int, int]]:
     """(first, last) of every chunk and gap that a segment has of a stream."""
-    row_bytes, start = names.by_number[number][1], STEP_KEY.pack(number, 0)
+    start = STEP_KEY.pack(number, 0)
     with segment.begin() as txn:
         for name in ("chunks", "gaps"):
             cursor = txn.cursor(db=segment.table(name))
             at = cursor.set_range(start)
             while at and STEP_KEY.unpack(cursor.key())[0] == number:
                 first, value = STEP_KEY.unpack(cursor.key())[1], cursor.value()
-                yield first, GAP_VALUE.unpack(value)[0] if name == "gaps" else first + len(value) // row_bytes - 1
+                yield first, GAP_VALUE.unpack(value)[0] if name == "gaps" else first + trailer_of(value)[0] - 1
                 at = cursor.next()
 
 
-def scan(segments: Sequence[Segment], names: Names, number: int) -> Iterator[Chunk]:
-    """Every chunk of a stream as it is stored, segment by segment: rows that stand twice come twice."""
-    stream, row_bytes = names.by_number[number]
+def scan(
+    segments: Sequence[Segment], names: Names, number: int, without: frozenset[str] = frozenset()
+) -> Iterator[Chunk]:
+    """Every chunk of a stream as it is stored, segment by segment: rows that stand twice come twice.
+
+    Coded fields named in `without` are left zero instead of being decoded.
+    """
+    stream = names.by_number[number][0]
+    for first, value in _values(segments, number):
+        yield chunk_from_value(stream, first, names.schemas[stream], value, without)
+
+
+def lossy(segments: Sequence[Segment], names: Names, number: int) -> frozenset[str]:
+    """The fields of a stream that are, in any chunk, not the bytes that were appended."""
+    dtype, found = names.schemas[names.by_number[number][0]].dtype, set[str]()
+    for _, value in _values(segments, number):
+        if trailer_of(value)[1] == CODED:
+            found.update(lossy_fields(value[: -TRAILER.size], dtype))
+    return frozenset(found)
+
+
+def _values(segments: Sequence[Segment], number: int) -> Iterator[tuple[int, memoryview]]:
+    """(first step, value) of every chunk of a stream."""
     for segment in visit(segments):
         with segment.begin() as txn:
             cursor = txn.cursor(db=segment.table("chunks"))
             at = cursor.set_range(STEP_KEY.pack(number, 0))
             while at and STEP_KEY.unpack(cursor.key())[0] == number:
-                yield chunk_from_value(stream, STEP_KEY.unpack(cursor.key())[1], row_bytes, cursor.value())
+                yield STEP_KEY.unpack(cursor.key())[1], cursor.value()
                 at = cursor.next()

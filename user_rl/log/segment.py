@@ -52,8 +52,9 @@ class SegmentGone(StorageError):
 class Segment:
     """One segment folder. The environment is opened at first use and closed by `close`; it may be used again after."""
 
-    def __init__(self, path: Path, *, writable: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, writable: bool = False, sync: bool = True) -> None:
+        """`sync`: whether every transaction is synced, or only those before a `sync`."""
+        self.path, self.syncs = path, sync
         klass, _, first_seq = path.name.rpartition("-")
         self.klass, self.first_seq = Klass[klass.upper()], int(first_seq)
         self.footer = _read_footer(path)
@@ -90,6 +91,11 @@ class Segment:
         with self._environment().begin(write=True, buffers=True) as txn:
             check()
             yield txn
+
+    def sync(self) -> None:
+        """Makes every transaction so far durable."""
+        with translated(self.path, 4096):
+            self._environment().sync(True)
 
     def last_commit(self) -> int:
         """The number of the newest transaction."""
@@ -187,7 +193,7 @@ class Segment:
         if self._env is None:
             try:
                 with translated(self.path, 4096):
-                    self._env = _open(self.path, writable=self._writable, sealed=self.footer is not None)
+                    self._env = _open(self.path, writable=self._writable, sealed=bool(self.footer), sync=self.syncs)
             except StorageError as error:
                 if self.path.exists():
                     raise
@@ -230,7 +236,7 @@ def _fill(env: lmdb.Environment, seq: int, streams: dict[str, StreamEntry]) -> N
             txn.put(name.encode(), entry.packed(), db=tables["streams"])
 
 
-def _open(path: Path, *, writable: bool, sealed: bool) -> lmdb.Environment:
+def _open(path: Path, *, writable: bool, sealed: bool, sync: bool) -> lmdb.Environment:
     """map_size 0 takes the size that the file was made with, so writer and readers agree."""
     return lmdb.open(
         str(path),
@@ -239,6 +245,7 @@ def _open(path: Path, *, writable: bool, sealed: bool) -> lmdb.Environment:
         create=False,
         readonly=not writable,
         lock=not sealed,
+        sync=sync,
     )
 
 
@@ -292,10 +299,10 @@ def sync_file(path: Path) -> None:
         os.close(fd)
 
 
-def segments_in(path: Path, *, writable: bool = False) -> list[Segment]:
+def segments_in(path: Path, *, writable: bool = False, sync: bool = True) -> list[Segment]:
     """The segments of a log, oldest first."""
     names = [entry for entry in path.iterdir() if is_segment_name(entry.name)]
-    return sorted((Segment(entry, writable=writable) for entry in names), key=lambda s: s.first_seq)
+    return sorted((Segment(entry, writable=writable, sync=sync) for entry in names), key=lambda s: s.first_seq)
 
 
 def is_segment_name(name: str) -> bool:

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from user_rl.errors import ConfigError
 from user_rl.log import reading
 from user_rl.log.chunk import segment_name
+from user_rl.log.codec import check_codecs
+from user_rl.log.commits import check_commit
 from user_rl.log.durable import drop_folder, sweep, translated
 from user_rl.log.lock import WriterLock
 from user_rl.log.names import Names
@@ -20,8 +22,13 @@ class LogConfig:
 
     segment_bytes: int = 256 * 2**20
     max_bytes: int | None = None  # of the whole log: above it trim() works, and commit() refuses
+    codecs: dict[str, str] = field(default_factory=dict)  # field or pattern: codec; see user_rl/log/codec.py
+    commit: str = "group"  # what a returned commit() means: each, group, nosync; see user_rl/log/commits.py
+    group_ms: float = 0.0  # group: between two syncs; 0: every commit() syncs
 
     def __post_init__(self) -> None:
+        check_codecs(self.codecs)
+        check_commit(self.commit, self.group_ms)
         if self.segment_bytes < 1 or (self.max_bytes is not None and self.max_bytes < 4 * self.segment_bytes):
             raise ConfigError(
                 f"log: segment_bytes = {self.segment_bytes}, max_bytes = {self.max_bytes}; allowed are segment_bytes "
@@ -41,7 +48,7 @@ class Shelf:
         self._active: dict[Klass, Segment] = {}
         with translated(self.path, 0):
             sweep(self.path)
-            self.segments = segments_in(self.path, writable=True)
+            self.segments = segments_in(self.path, writable=True, sync=config.commit != "nosync")
         with ExitStack() as undo:
             undo.callback(self.close)
             for segment in self.segments:
@@ -103,6 +110,11 @@ class Shelf:
         self.segments.remove(victim)
         return freed
 
+    def sync(self) -> None:
+        """Makes durable what was written without a sync."""
+        for segment in self._active.values():
+            segment.sync()
+
     def close(self) -> None:
         """Closes every segment."""
         for segment in self.segments:
@@ -120,6 +132,7 @@ class Shelf:
         path = self.path / segment_name(klass, self.next_seq)
         map_bytes = 2 * self.config.segment_bytes + MAP_SLACK
         segment = create_segment(path, map_bytes, self.next_seq - 1, self.names.entries())
+        segment.syncs = self.config.commit != "nosync"
         self.segments.append(segment)
         self._active[klass] = segment
         return segment

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from user_rl.errors import StorageCorrupt, StorageError
-from user_rl.log.chunk import ORDER_VALUE, STEP_KEY, Span, chunk_from_value
+from user_rl.log.chunk import ORDER_VALUE, STEP_KEY, Span, check_value
 from user_rl.log.segment import Segment
 from user_rl.rows import schema_from_bytes
 
@@ -38,7 +38,7 @@ def _check_chunks(segment: Segment, found: Walk) -> None:
     names = {entry.number: (name, entry) for name, entry in segment.streams().items()}
     sizes = {number: schema_from_bytes(entry.schema).row_bytes for number, (_, entry) in names.items()}
     with segment.begin() as txn:
-        keys = {ORDER_VALUE.unpack(value) for _, value in txn.cursor(db=segment.table("order"))}
+        keys = {ORDER_VALUE.unpack(value)[:2] for _, value in txn.cursor(db=segment.table("order"))}
         for key, value in txn.cursor(db=segment.table("chunks")):
             number, first = STEP_KEY.unpack(key)
             name = names[number][0] if number in names else f"number {number}"
@@ -55,13 +55,13 @@ def _check_chunks(segment: Segment, found: Walk) -> None:
 def _check_chunk(found: Walk, name: str, first: int, row_bytes: int, value: memoryview) -> str:
     runs = found.runs.setdefault(name, [])
     try:
-        chunk = chunk_from_value(name, first, row_bytes, value)
+        last = first + check_value(name, first, row_bytes, value)[0] - 1
     except StorageCorrupt as error:
         return str(error)
     if runs and runs[-1][1] + 1 == first:
-        runs[-1] = (runs[-1][0], chunk.last)
+        runs[-1] = (runs[-1][0], last)
     else:
-        runs.append((first, chunk.last))
+        runs.append((first, last))
     return ""
 
 

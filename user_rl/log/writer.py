@@ -3,7 +3,8 @@
 Rows are appended to memory and made durable by `commit`, in as few transactions as the classes allow: one, or one per
 change of class. The steps of a stream are committed in their order, so a crash between two transactions loses its tail
 only, never a row before one that is there. A segment over `segment_bytes` is sealed where its episodes end; at 1.5
-times the size it is sealed anyway, because with many streams there may be no such moment.
+times the size it is sealed anyway, because with many streams there may be no such moment. What a commit promises is
+chosen in the configuration (`user_rl/log/commits.py`).
 """
 
 from collections.abc import Mapping
@@ -13,10 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from user_rl.clock import Clock, SystemClock
 from user_rl.errors import SchemaMismatch, SpecError, StorageBusy, StorageError, StorageFull
 from user_rl.log import batch, reading
 from user_rl.log.batch import Batch, Stream, klass_of_oldest
 from user_rl.log.chunk import Chunk, Gap
+from user_rl.log.codec import codecs_of
+from user_rl.log.commits import Pace
 from user_rl.log.durable import SegmentFull
 from user_rl.log.episodes import Episode
 from user_rl.log.lock import WriterLock
@@ -37,8 +41,10 @@ class Log:
     Open it after forking. Raises StorageBusy naming the process that has it.
     """
 
-    def __init__(self, path: Path, config: LogConfig = DEFAULT) -> None:
+    def __init__(self, path: Path, config: LogConfig = DEFAULT, *, clock: Clock | None = None) -> None:
         self.path, self.config = path, config
+        self._pace = Pace(config.group_ms, clock or SystemClock())
+        self._moved: set[str] = set()  # streams whose cursor moved since it was last returned
         self._lock = WriterLock(path)
         self.log_id, self.epoch = self._lock.identity.log_id, self._lock.identity.epoch
         self._tickets = count()
@@ -47,27 +53,38 @@ class Log:
             self._shelf = Shelf(self._lock, config)
             undo.callback(self._shelf.close)
             self._names = self._shelf.names
+            self._shelf.sync()  # a former life may have been one without syncs
             self._streams = self._found_streams()
             self._open = {klass: set(self._shelf.cut_episodes(klass)) for klass in Klass}
             undo.pop_all()
 
     def open_stream(self, name: str, schema: Schema) -> int:
-        """Registers a stream, or finds it again; returns its last committed step (-1: none)."""
+        """Registers a stream, or finds it again; returns its last durable step (-1: none).
+
+        Raises SchemaMismatch, and ConfigError for a codec that its fields cannot have.
+        """
         stream = self._streams.get(name)
         if stream is None:
             _check_new(name, schema)
             number = max(self._names.by_number, default=0) + 1
+            codecs = codecs_of(schema, self.config.codecs)
             self._names.add(name, number, schema)
-            stream = self._streams[name] = Stream(name, number, schema, -1, -1, Queue(schema.row_bytes))
+            stream = self._streams[name] = _stream(name, number, schema, -1)
+            stream.codecs = codecs
         elif stream.schema.encoded != schema.encoded:
             raise SchemaMismatch(
                 f"stream {name} has schema {stream.schema.digest[:8]}, offered was {schema.digest[:8]}; "
                 "rows of another schema need a stream of their own"
             )
+        elif not stream.codecs and self.config.codecs:
+            stream.codecs = codecs_of(schema, self.config.codecs)
         return stream.synced
 
     def append(self, stream: str, records: Array) -> None:
-        """Takes rows into memory (copied), to be committed later; their steps must follow the last ones."""
+        """Takes rows into memory (copied), to be committed later; their steps must follow the last ones.
+
+        With `commit: each` they are durable on return, and StorageFull means that they wait for the next commit.
+        """
         state = self._stream(stream)
         if records.dtype != state.schema.dtype:
             raise SchemaMismatch(
@@ -78,12 +95,13 @@ class Log:
             return
         _check_steps(state, records["step"])
         runs, start, ticket = _class_runs(records["klass"]), 0, next(self._tickets)
-        data = memoryview(records.tobytes())
+        data = np.ascontiguousarray(records).view(np.uint8)
         for klass, end in runs:
             part = data[start * records.itemsize : end * records.itemsize]
-            state.queue.add_rows(ticket, klass, state.appended + 1, end - start, part)
+            state.queue.add_rows(ticket, klass, state.appended + 1, part)
             state.appended += end - start
             start = end
+        self._after_append()
 
     def append_gap(self, stream: str, first: int, last: int) -> None:
         """Takes note, to be committed, that nobody has the rows `first`..`last` any more."""
@@ -95,18 +113,38 @@ class Log:
             )
         state.queue.add_gap(next(self._tickets), first, last)
         state.appended = last
+        self._after_append()
 
     def commit(self) -> dict[str, int]:
-        """Makes all that was appended durable; returns the cursor of each stream that moved.
+        """Makes all that was appended durable; returns the cursor of each stream that moved since it was last returned.
 
-        StorageFull leaves what was not written pending (`synced` says how far it came): free space, commit again.
+        Only what is durable may be acknowledged, and only that is returned: with `group_ms` nothing, before it is time;
+        with `nosync` what `sync` has made so. StorageFull leaves what was not written pending (`synced` says how far it
+        came): free space, commit again.
         """
-        waiting = moved = [stream for stream in self._streams.values() if stream.queue.items]
-        if waiting:
-            self._check_bound(waiting)
-        while waiting := [stream for stream in waiting if stream.queue.items]:
-            self._commit_some(waiting)
-        return {stream.name: stream.synced for stream in moved}
+        if self.wait_s() == 0 or self._pending_bytes() >= TRANSACTION_BYTES:
+            self._commit_all()
+        return self._take_moved()
+
+    def sync(self) -> dict[str, int]:
+        """As `commit`, at once and durable whatever the configuration."""
+        self._commit_all()
+        if self.config.commit == "nosync":
+            self._shelf.sync()
+            for stream in self._streams.values():
+                if stream.committed > stream.synced:
+                    stream.synced = stream.committed
+                    self._moved.add(stream.name)
+        return self._take_moved()
+
+    def wait_s(self) -> float:
+        """Seconds until `commit` makes durable what was appended; 0: it would now."""
+        return self._pace.wait_s()
+
+    @property
+    def pending(self) -> bool:
+        """Whether any row or gap was appended that is not durable."""
+        return any(stream.appended > stream.synced for stream in self._streams.values())
 
     def synced(self, stream: str) -> int:
         """The last durable step of a stream, gaps included; -1: none."""
@@ -171,14 +209,32 @@ class Log:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _after_append(self) -> None:
+        if self.config.commit == "each":
+            self._commit_all()
+
+    def _commit_all(self) -> None:
+        waiting = [stream for stream in self._streams.values() if stream.queue.items]
+        if not waiting:
+            return
+        self._check_bound(waiting)
+        while waiting := [stream for stream in waiting if stream.queue.items]:
+            self._commit_some(waiting)
+        self._pace.synced()
+
+    def _take_moved(self) -> dict[str, int]:
+        moved = [stream for stream in self._streams.values() if stream.name in self._moved]
+        self._moved.clear()
+        return {stream.name: stream.synced for stream in moved}
+
+    def _pending_bytes(self) -> int:
+        return sum(stream.queue.pending_bytes() for stream in self._streams.values())
+
     def _found_streams(self) -> dict[str, Stream]:
         ends = reading.cursors(self._shelf.segments, self._names)
         self._names.bases.update(ends)
         schemas, numbers = self._names.schemas, self._names.numbers
-        return {
-            name: Stream(name, numbers[name], schemas[name], end, end, Queue(schemas[name].row_bytes))
-            for name, end in ends.items()
-        }
+        return {name: _stream(name, numbers[name], schemas[name], end) for name, end in ends.items()}
 
     def _stream(self, name: str) -> Stream:
         stream = self._streams.get(name)
@@ -209,7 +265,10 @@ class Log:
             return
         self._open[klass] = work.open
         for part in work.parts:
-            part.stream.synced = self._names.bases[part.stream.name] = part.through
+            part.stream.committed = self._names.bases[part.stream.name] = part.through
+            if self.config.commit != "nosync":
+                part.stream.synced = part.through
+                self._moved.add(part.stream.name)
             part.stream.queue.drop_through(part.through)
             if part.runs:
                 for other in set(Klass) - {klass}:
@@ -240,6 +299,14 @@ class Log:
     def _is_acknowledged(self, segment: Segment, acknowledged: Mapping[str, int]) -> bool:
         ends = ((self._names.by_number[number][0], span.last) for number, span in segment.spans().items())
         return all(acknowledged.get(name, -1) >= last for name, last in ends)
+
+
+def _stream(name: str, number: int, schema: Schema, end: int) -> Stream:
+    """A stream as it is before anything waits; its rows are stored raw until its codecs are looked up."""
+    return Stream(
+        name=name, number=number, schema=schema, synced=end, committed=end, appended=end,
+        queue=Queue(schema.row_bytes), codecs={},
+    )  # fmt: skip
 
 
 def _check_new(name: str, schema: Schema) -> None:

@@ -7,7 +7,7 @@ import lmdb
 import numpy as np
 
 from user_rl.log import Log, LogConfig
-from user_rl.log.chunk import DIGEST, ORDER_VALUE, SEQ_KEY, STEP_KEY, digest_of
+from user_rl.log.chunk import ORDER_VALUE, RAW, SEQ_KEY, STEP_KEY, trailed
 from user_rl.log.segment import TABLES
 from user_rl.rows import Kind, Klass, make_schema
 from user_rl.specs import Array, box
@@ -61,11 +61,12 @@ def plant(folder: Path, stream: str, first: int, data: bytes) -> None:
             entry = txn.get(stream.encode(), db=tables["streams"])
             assert entry is not None
             (number,) = np.frombuffer(entry[:4], "<u4").tolist()
-            txn.put(STEP_KEY.pack(number, first), data + DIGEST.pack(digest_of(data)), db=tables["chunks"])
+            count = len(data) // SCHEMA.row_bytes
+            txn.put(STEP_KEY.pack(number, first), trailed(memoryview(data), count), db=tables["chunks"])
             cursor = txn.cursor(db=tables["order"])
             cursor.last()
             seq = SEQ_KEY.unpack(cursor.key())[0] + 1
-            txn.put(SEQ_KEY.pack(seq), ORDER_VALUE.pack(number, first), db=tables["order"])
+            txn.put(SEQ_KEY.pack(seq), ORDER_VALUE.pack(number, first, count, RAW), db=tables["order"])
 
 
 if __name__ == "__main__":

@@ -8,15 +8,19 @@ from tests.user_rl.log.recorded import SCHEMA, STREAM, rows
 from user_rl.errors import StorageCorrupt
 from user_rl.log import Chunk, digest_of
 from user_rl.log.chunk import (
-    DIGEST,
+    CODED,
+    RAW,
     STEP_KEY,
+    TRAILER,
     Span,
     StreamEntry,
+    check_value,
     chunk_from_value,
     cut,
     entry_from_value,
     segment_name,
     span_from_value,
+    trailed,
 )
 from user_rl.log.segment import is_segment_name
 from user_rl.rows import Klass
@@ -56,19 +60,35 @@ def test_a_span_grows_by_rows_and_by_gaps() -> None:
 
 def test_a_chunk_is_read_back_and_a_flipped_bit_is_noticed() -> None:
     chunk = chunk_of(40, 6)
-    value = chunk.data + DIGEST.pack(chunk.digest)
-    assert chunk_from_value(STREAM, 40, SCHEMA.row_bytes, memoryview(value)) == chunk
-    for at in (0, len(chunk.data) - 1, len(value) - 1):
+    value = trailed(memoryview(chunk.data), 6)
+    assert value == chunk.data + TRAILER.pack(6, RAW, chunk.digest)
+    assert chunk_from_value(STREAM, 40, SCHEMA, memoryview(value)) == chunk
+    for at in (0, len(chunk.data) - 1, *range(len(chunk.data), len(value))):
         broken = bytearray(value)
         broken[at] ^= 16
         with pytest.raises(StorageCorrupt, match=rf"stream {STREAM}, chunk at step 40: {len(chunk.data)} bytes with"):
-            chunk_from_value(STREAM, 40, SCHEMA.row_bytes, memoryview(broken))
+            chunk_from_value(STREAM, 40, SCHEMA, memoryview(broken))
 
 
 def test_a_chunk_of_broken_rows_is_refused_though_its_digest_is_right() -> None:
     data = rows(0, 2).tobytes()[:-1]
-    with pytest.raises(StorageCorrupt, match=r"restore this segment from the other side or from a backup"):
-        chunk_from_value(STREAM, 0, SCHEMA.row_bytes, memoryview(data + DIGEST.pack(digest_of(data))))
+    with pytest.raises(StorageCorrupt) as error:
+        chunk_from_value(STREAM, 0, SCHEMA, memoryview(trailed(memoryview(data), 2)))
+    digest = f"{digest_of(data):016x}"
+    assert str(error.value) == (
+        f"stream {STREAM}, chunk at step 0: {len(data)} bytes with digest {digest}, written were 2 rows (form 0) with "
+        f"{digest}; restore this segment from the other side or from a backup"
+    )
+
+
+def test_a_value_without_a_trailer_is_refused() -> None:
+    with pytest.raises(StorageCorrupt, match=r"^a chunk of 15 bytes, allowed 16 and more; restore this segment$"):
+        check_value(STREAM, 0, SCHEMA.row_bytes, memoryview(bytes(15)))
+
+
+def test_the_length_of_a_coded_chunk_is_its_own() -> None:
+    value = b"anything" + TRAILER.pack(7, CODED, digest_of(b"anything"))
+    assert check_value(STREAM, 0, SCHEMA.row_bytes, memoryview(value)) == (7, CODED, digest_of(b"anything"))
 
 
 @given(st.integers(0, 9), st.integers(1, 20))

@@ -296,7 +296,7 @@ def test_damaged_rows_are_not_handed_out(tmp_path: Path) -> None:
     files[0].write_bytes(data)
     with Reader(tmp_path) as reader:
         for call in (lambda: reader.tail(0, 1), lambda: reader.read(STREAM, 2, 100)):
-            with pytest.raises(StorageCorrupt, match=r"chunk at step 0: \d+ bytes with digest \w{16}, written was"):
+            with pytest.raises(StorageCorrupt, match=r"chunk at step 0: \d+ bytes with digest \w{16}, written were"):
                 call()
 
 

@@ -317,8 +317,8 @@ def test_a_log_without_its_identity_is_not_taken_for_a_new_one(tmp_path: Path) -
     (tmp_path / "log.json").write_bytes(b"{}")
     with pytest.raises(StorageCorrupt, match=r"log.json cannot be read"):
         Log(tmp_path)
-    (tmp_path / "log.json").write_text((tmp_path / "elsewhere").read_text().replace('"format":1', '"format":9'))
-    with pytest.raises(StorageError, match=r"log format 9, allowed 1; use the release that wrote it"):
+    (tmp_path / "log.json").write_text((tmp_path / "elsewhere").read_text().replace('"format":2', '"format":9'))
+    with pytest.raises(StorageError, match=r"log format 9, allowed 2; use the release that wrote it"):
         Log(tmp_path)
 
 
