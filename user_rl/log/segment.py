@@ -8,7 +8,7 @@ sees its folder sees a complete environment. `footer.json` seals it: counts, siz
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,8 +19,9 @@ import xxhash
 
 from user_rl.errors import StorageCorrupt, StorageError
 from user_rl.files import sync_folder, write_atomically
-from user_rl.log.chunk import NUMBER_KEY, SEQ_KEY, Span, StreamEntry, entry_from_value, span_from_value
+from user_rl.log.chunk import NUMBER_KEY, SEQ_KEY, STEP_KEY, Span, StreamEntry, entry_from_value, span_from_value
 from user_rl.log.durable import translated
+from user_rl.log.episodes import Part, part_from_value
 from user_rl.log.lock import FORMAT
 from user_rl.rows import Klass
 
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
 PAGE = 4096
 TABLES = ("chunks", "order", "streams", "spans", "episodes", "gaps", "meta")
 MAP_SLACK = 64 * 2**20
+DAMAGE = (
+    lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.VersionMismatchError, lmdb.NotFoundError
+)  # fmt: skip
 
 
 class Footer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`footer.json` of a sealed segment. `spans` are by stream number."""
+    """`footer.json` of a sealed segment. `spans` are by stream number; `sealed_s` is wall clock, 0: not known."""
 
     format: int
     klass: int
@@ -43,10 +47,21 @@ class Footer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bytes: int
     xxh3_128: str
     spans: dict[int, Span]
+    sealed_s: float = 0.0
+    steps: int = 0  # rows that are not the last of their episode
+    interventions: int = 0  # rows
 
 
 class SegmentGone(StorageError):
     """The writer trimmed this segment; list again."""
+
+
+class SegmentDamaged(StorageCorrupt):
+    """A sealed segment whose environment cannot be opened any more; leave it out."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        super().__init__(text)
+        self.path = path
 
 
 class Segment:
@@ -169,15 +184,25 @@ class Segment:
         info = self._environment().info()
         return (int(info["last_pgno"]) + 1) * PAGE
 
-    def seal(self) -> None:
-        """Closes the environment for good and writes the footer, durably."""
+    def episode_parts(self) -> Iterator[tuple[int, int, Part]]:
+        """(stream number, episode, what is here of it)."""
+        with self.begin() as txn:
+            for key, value in txn.cursor(db=self.table("episodes")):
+                yield *STEP_KEY.unpack(key), part_from_value(value)
+
+    def seal(self, now_s: float) -> None:
+        """Closes the environment for good and writes the footer, durably. `now_s`: the wall clock."""
         spans, last_seq = self.spans(), self.last_seq()
+        parts = [part for _, _, part in self.episode_parts()]
         self.close()
         with translated(self.path, 4096):
             sync_file(self.path / "data.mdb")  # a commit that failed may have left writes behind, which are hashed too
             size, digest = hash_file(self.path / "data.mdb")
             rows = sum(span.rows for span in spans.values())
-            footer = Footer(FORMAT, self.klass, self.first_seq, last_seq, rows, size, digest, spans)
+            footer = Footer(
+                FORMAT, self.klass, self.first_seq, last_seq, rows, size, digest, spans, sealed_s=now_s,
+                steps=sum(part.rows - part.closed for part in parts), interventions=sum(p.interventions for p in parts),
+            )  # fmt: skip
             write_atomically(self.path / "footer.json", msgspec.json.encode(footer))
         self.footer = footer
         self._writable = False
@@ -193,13 +218,18 @@ class Segment:
         if self._env is None:
             try:
                 with translated(self.path, 4096):
-                    self._env = _open(self.path, writable=self._writable, sealed=bool(self.footer), sync=self.syncs)
+                    self._env = _open(
+                        self.path, writable=self._writable, sealed=self.footer is not None, sync=self.syncs
+                    )
+                with translated(self.path, 4096):
+                    self._tables = _tables(self._env, writable=self._writable)
             except StorageError as error:
-                if self.path.exists():
-                    raise
-                raise SegmentGone(f"{self.path}: was trimmed while it was read; ask again") from error
-            with translated(self.path, 4096):
-                self._tables = _tables(self._env, writable=self._writable)
+                self.close()
+                if not self.path.exists():
+                    raise SegmentGone(f"{self.path}: was trimmed while it was read; ask again") from error
+                if self.footer and isinstance(error.__cause__, DAMAGE):
+                    raise SegmentDamaged(self.path, f"{self.path}: cannot be opened: {error.__cause__}") from error
+                raise
         return self._env
 
 
@@ -299,9 +329,11 @@ def sync_file(path: Path) -> None:
         os.close(fd)
 
 
-def segments_in(path: Path, *, writable: bool = False, sync: bool = True) -> list[Segment]:
+def segments_in(
+    path: Path, *, writable: bool = False, sync: bool = True, without: Collection[str] = ()
+) -> list[Segment]:
     """The segments of a log, oldest first."""
-    names = [entry for entry in path.iterdir() if is_segment_name(entry.name)]
+    names = [entry for entry in path.iterdir() if is_segment_name(entry.name) and entry.name not in without]
     return sorted((Segment(entry, writable=writable, sync=sync) for entry in names), key=lambda s: s.first_seq)
 
 

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -12,7 +14,20 @@ from user_rl.log.segment import Segment, hash_file, is_segment_name
 from user_rl.log.walk import Walk
 
 WALK_S = 600.0  # for one segment
+BATCH = 8  # segments for one child
 LONGEST_S = 86_400.0  # for all; poll() itself takes no more than 2**31 ms
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is wrong with a log: by segment, and what is wrong with no single one."""
+
+    segments: dict[str, list[str]] = field(default_factory=dict)  # only those with problems
+    others: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """One line each; empty: nothing."""
+        return [line for lines in self.segments.values() for line in lines] + self.others
 
 
 def verify(path: Path) -> list[str]:
@@ -21,18 +36,38 @@ def verify(path: Path) -> list[str]:
     Segments are walked in child processes: damage inside LMDB's tree can kill a reader. Raises StorageError if there
     is no log.
     """
+    return examine(path).lines()
+
+
+def examine(path: Path, tell: Callable[[int], None] = lambda _: None) -> Findings:
+    """As `verify`, by segment; `tell` hears of the bytes that were dealt with, in all those of the data files."""
     read_identity(path)
     folders = sorted(entry for entry in path.iterdir() if is_segment_name(entry.name))
-    problems = [line for folder in folders for line in _check_file(folder)]
-    runs: dict[str, list[tuple[int, int]]] = {}
-    for found in _walked(folders):
-        problems += found.problems
-        for stream, parts in found.runs.items():
-            runs.setdefault(stream, []).extend(parts)
-    return problems + [line for stream, parts in sorted(runs.items()) for line in _twice(stream, parts)]
+    segments, runs = dict[str, list[str]](), dict[str, list[tuple[int, int]]]()
+    for start in range(0, len(folders), BATCH):
+        some = folders[start : start + BATCH]
+        for folder, found in zip(some, _walked(some), strict=True):
+            problems = check_file(folder) + found.problems
+            if problems and folder.is_dir():  # else it was trimmed meanwhile
+                segments[folder.name] = problems
+            for stream, parts in found.runs.items():
+                runs.setdefault(stream, []).extend(parts)
+            tell(data_bytes(folder))
+    return Findings(segments, [line for stream, parts in sorted(runs.items()) for line in _twice(stream, parts)])
 
 
-def _check_file(folder: Path) -> list[str]:
+def data_bytes(folder: Path) -> int:
+    """The size of a segment's data file, 0 where it is missing."""
+    file = folder / "data.mdb"
+    return file.stat().st_size if file.is_file() else 0
+
+
+def walk_in_child(folder: Path) -> list[str]:
+    """What a walk over one segment finds, or dies of."""
+    return [line for found in _walked([folder]) for line in found.problems]
+
+
+def check_file(folder: Path) -> list[str]:
     """The data file against the footer, by plain reads."""
     try:
         footer = Segment(folder).footer
@@ -40,7 +75,10 @@ def _check_file(folder: Path) -> list[str]:
         return []  # the walk says so
     if footer is None:
         return []
-    size, digest = hash_file(folder / "data.mdb")
+    try:
+        size, digest = hash_file(folder / "data.mdb")
+    except FileNotFoundError:
+        return [f"{folder}/data.mdb: is missing; restore this segment"] if folder.is_dir() else []
     if (size, digest) == (footer.bytes, footer.xxh3_128):
         return []
     return [

@@ -7,8 +7,10 @@ times the size it is sealed anyway, because with many streams there may be no su
 chosen in the configuration (`user_rl/log/commits.py`).
 """
 
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -23,10 +25,13 @@ from user_rl.log.codec import codecs_of
 from user_rl.log.commits import Pace
 from user_rl.log.durable import SegmentFull
 from user_rl.log.episodes import Episode
+from user_rl.log.eviction import Eviction
 from user_rl.log.lock import WriterLock
 from user_rl.log.pending import Queue
+from user_rl.log.pins import Pin, pin, pins, unpin
 from user_rl.log.segment import Segment
 from user_rl.log.shelf import DEFAULT, LogConfig, Shelf
+from user_rl.log.tally import Count, Tally
 from user_rl.rows import Klass, Schema
 from user_rl.specs import Array
 
@@ -41,7 +46,11 @@ class Log:
     Open it after forking. Raises StorageBusy naming the process that has it.
     """
 
-    def __init__(self, path: Path, config: LogConfig = DEFAULT, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, path: Path, config: LogConfig = DEFAULT, *,
+        clock: Clock | None = None, wall: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        """`wall`: the wall clock, for the age of what is sealed."""
         self.path, self.config = path, config
         self._pace = Pace(config.group_ms, clock or SystemClock())
         self._moved: set[str] = set()  # streams whose cursor moved since it was last returned
@@ -50,8 +59,9 @@ class Log:
         self._tickets = count()
         with ExitStack() as undo:
             undo.callback(self._lock.close)
-            self._shelf = Shelf(self._lock, config)
+            self._shelf = Shelf(self._lock, config, wall)
             undo.callback(self._shelf.close)
+            self._eviction = Eviction(self._shelf, config.retention, wall)
             self._names = self._shelf.names
             self._shelf.sync()  # a former life may have been one without syncs
             self._streams = self._found_streams()
@@ -185,18 +195,39 @@ class Log:
         return self._shelf.size_bytes()
 
     def trim(self, acknowledged: Mapping[str, int]) -> int:
-        """Drops sealed segments whose every row is acknowledged, oldest first, while over max_bytes.
+        """Drops sealed segments whose every row is acknowledged, oldest first, while over max_bytes; pinned ones stay.
 
-        Returns the bytes freed.
+        For the log that sends its rows to another, whose pins its own process makes. Returns the bytes freed.
         """
-        freed, size = 0, self.size_bytes()
-        for segment in self._shelf.segments[:-1]:
-            if self.config.max_bytes is None or size - freed <= self.config.max_bytes:
-                break
-            if segment.footer and self._is_acknowledged(segment, acknowledged):
-                with suppress(StorageFull):  # no room to write its cursors down elsewhere: try the next
-                    freed += self._shelf.drop(segment)
-        return freed
+        return self._eviction.trim(acknowledged, self.config.max_bytes)
+
+    def retain(self) -> int:
+        """Drops the oldest segment that `config.retention` keeps no longer; returns the bytes freed, 0: none."""
+        return self._eviction.apply()
+
+    def pin(self, holder: str, segments: Collection[str], *, seqs: Collection[int] = ()) -> None:
+        """See user_rl.log.pins.pin, which any process may call."""
+        pin(self.path, holder, segments, seqs=seqs)
+
+    def unpin(self, holder: str) -> None:
+        """See user_rl.log.pins.unpin."""
+        unpin(self.path, holder)
+
+    def pins(self) -> dict[str, Pin]:
+        """Every holder and the segments that it needs."""
+        return pins(self.path)
+
+    def gone(self) -> Count:
+        """What retention dropped and quarantine took since the log began."""
+        return Tally(self.path).count()
+
+    def sealed(self) -> list[str]:
+        """The segments that are no longer written, oldest first."""
+        return [segment.path.name for segment in self._shelf.segments if segment.footer]
+
+    def quarantine(self, name: str, problems: list[str]) -> None:
+        """Sets a damaged sealed segment aside; the rest serves."""
+        self._shelf.set_aside(name, problems)
 
     def close(self) -> None:
         """Gives the log back; what was not committed is lost."""
@@ -217,9 +248,9 @@ class Log:
         waiting = [stream for stream in self._streams.values() if stream.queue.items]
         if not waiting:
             return
-        self._check_bound(waiting)
+        self._making_room(partial(self._check_bound, waiting))
         while waiting := [stream for stream in waiting if stream.queue.items]:
-            self._commit_some(waiting)
+            self._making_room(partial(self._commit_some, waiting))
         self._pace.synced()
 
     def _take_moved(self) -> dict[str, int]:
@@ -243,6 +274,17 @@ class Log:
                 f"{self.path}: no stream {name}, it has {sorted(self._streams)[:3]}; open_stream it first"
             )
         return stream
+
+    def _making_room(self, step: Callable[[], None]) -> None:
+        """Does `step`; where the disk is full, again for each segment that the configuration lets go."""
+        while True:
+            try:
+                return step()
+            except SegmentFull:
+                raise
+            except StorageFull:
+                if not self._eviction.make_room():
+                    raise
 
     def _check_bound(self, waiting: list[Stream]) -> None:
         bound = self.config.max_bytes
@@ -295,10 +337,6 @@ class Log:
                 raise
             self._shelf.next_seq = segment.last_seq() + 1
         return True
-
-    def _is_acknowledged(self, segment: Segment, acknowledged: Mapping[str, int]) -> bool:
-        ends = ((self._names.by_number[number][0], span.last) for number, span in segment.spans().items())
-        return all(acknowledged.get(name, -1) >= last for name, last in ends)
 
 
 def _stream(name: str, number: int, schema: Schema, end: int) -> Stream:

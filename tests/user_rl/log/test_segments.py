@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from tests.user_rl.log.recorded import SCHEMA, STREAM, rows
-from user_rl.errors import ConfigError, StorageCorrupt, StorageFull
+from user_rl.errors import ConfigError, StorageFull
 from user_rl.log import Log, LogConfig, Reader
 from user_rl.log.segment import Footer, Segment, hash_file
 from user_rl.rows import Klass
@@ -184,15 +184,6 @@ def test_what_a_crash_left_half_made_is_swept(tmp_path: Path) -> None:
     with Log(tmp_path) as log:
         fill(log, STREAM, 40)
     assert {entry.name for entry in tmp_path.iterdir()} == {"lock", "log.json", "online-00000001"}
-
-
-def test_a_broken_footer_is_named(tmp_path: Path) -> None:
-    with Log(tmp_path, SMALL) as log:
-        fill(log, STREAM, 800)
-    file = next(tmp_path.glob("*/footer.json"))
-    file.write_text("{")
-    with pytest.raises(StorageCorrupt, match=r"footer\.json cannot be read: .*; restore this segment"):
-        Log(tmp_path)
 
 
 def test_trim_drops_the_oldest_acknowledged_segments_while_over_the_bound(tmp_path: Path) -> None:
