@@ -30,7 +30,7 @@ def build(cls: type[T], tree: Mapping[str, Any], path: str = "") -> T:
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]  # cls is a dataclass type
     for key in tree:
         if key not in known:
-            raise ConfigError(f"{path}{key}: no such key, {_hint(str(key), list(known))}")
+            raise ConfigError(f"{path}{key}: no such key, {nearest(str(key), list(known))}")
     missing = [n for n, f in known.items() if n not in tree and _default(f) == "???"]
     if missing:
         raise ConfigError(f"{path}{missing[0]}: not set; give {path}{missing[0]}=VALUE")
@@ -52,8 +52,14 @@ def compose(root: str, overrides: Sequence[str], *, store: Mapping[str, Mapping[
     known = sorted({*choices, *_paths(_compose(root, groups, store, package), "")})
     for override in overrides:
         if not override.startswith("+") and _key(override) not in known:
-            raise ConfigError(f"{_key(override)}: no such key, {_hint(_key(override), known)}")
+            raise ConfigError(f"{_key(override)}: no such key, {nearest(_key(override), known)}")
     return _compose(root, overrides, store, package)
+
+
+def nearest(key: str, known: list[str]) -> str:
+    """What to say of a name that is not `known`: the nearest one, else all."""
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"allowed: {', '.join(sorted(known))}"
 
 
 def _compose(root: str, overrides: Sequence[str], store: Mapping[str, Mapping[str, Tree]], package: str) -> Tree:
@@ -82,7 +88,7 @@ def _key(override: str) -> str:
 def _check_choice(override: str, choices: Mapping[str, Sequence[str]]) -> None:
     group, _, name = override.partition("=")
     if name not in choices[group]:
-        raise ConfigError(f"{group}={name}: no such choice, {_hint(name, list(choices[group]))}")
+        raise ConfigError(f"{group}={name}: no such choice, {nearest(name, list(choices[group]))}")
 
 
 def _yaml_names(package: str, group: str) -> list[str]:
@@ -95,11 +101,6 @@ def _yaml_names(package: str, group: str) -> list[str]:
 def _paths(tree: Tree, prefix: str) -> list[str]:
     below = [p for k, v in tree.items() if isinstance(v, dict) for p in _paths(v, f"{prefix}{k}.")]
     return [f"{prefix}{k}" for k in tree] + below
-
-
-def _hint(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"allowed: {', '.join(sorted(known))}"
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:  # noqa: ANN401  # a default is any plain value

@@ -1,4 +1,4 @@
-"""Index: what a sampler must know of every row in the log, in memory; about 55 bytes a row, no observation.
+"""Index: what a sampler must know of every row in the log, in memory; about 80 bytes a row, no observation.
 
 Rows have numbers: their place in the order of commits, from 0 at the first row that the log still had when the index
 was made. `next` points to the row that followed in the same episode, so it knows ends, gaps, crashes and streams by
@@ -49,8 +49,14 @@ class Index:
         self.episode, self.next = Growing(np.int64), Growing(np.int64)
         self.version, self.reward = Growing(np.int64), Growing(np.float32)
         self.is_step, self.done, self.intervened = Growing(np.bool_), Growing(np.bool_), Growing(np.bool_)
+        self.truncated, self.peak = Growing(np.bool_), Growing(np.int64)  # peak: the highest version up to a row
         self.klass, self.task = Growing(np.uint8), Growing(np.int16)
         self.of_klass = {klass: Growing(np.int64) for klass in Klass}  # row numbers, ascending
+        self.of_stream: list[Growing] = []  # as of_klass, by the stream's number, the task's number
+        self.of_task: list[Growing] = []
+        self.under_hand, self.shown = Growing(np.int64), Growing(np.int64)  # online under a hand; or a demonstration's
+        self.began = {klass: Growing(np.int64) for klass in Klass}  # the first row of each episode, ascending
+        self.opened_by = Growing(np.int64)  # by episode: its first row
         self.closed_by, self.succeeded = Growing(np.int64), Growing(np.bool_)  # by episode: its LAST row, its success
         self.seqs, self.ends = Growing(np.int64), Growing(np.int64)  # by chunk: commit number, rows up to its end
         self.streams: list[str] = []
@@ -75,14 +81,31 @@ class Index:
         self.intervened.extend((head["is_intervention"] != 0) & (kind == Kind.STEP))
         self.klass.extend(head["klass"])
         self.task.extend(self._numbered_tasks(head["task"]))
-        for klass, rows in self.of_klass.items():
-            rows.extend(start + np.flatnonzero(head["klass"] == klass))
+        self.truncated.extend(head["next.truncated"] != 0)
+        before = int(self.peak.array[-1]) if start else 0
+        self.peak.extend(np.maximum.accumulate(np.maximum(head["version"].astype(np.int64), before)))
         self._link(start, head)
+        self._list(start)
 
     def at(self, seq: int) -> int:
         """How many rows there were when commit `seq` was the newest."""
         chunks = int(np.searchsorted(self.seqs.array, seq, side="right"))
         return int(self.ends.array[chunks - 1]) if chunks else 0
+
+    def _list(self, start: int) -> None:
+        """Enters the rows from `start` on into the lists of rows of a kind."""
+        numbers = np.arange(start, len(self))
+        klass = self.klass.array[start:]
+        begins = self.opened_by.array[self.episode.array[start:]] == numbers
+        for each in Klass:
+            self.of_klass[each].extend(numbers[klass == each])
+            self.began[each].extend(numbers[begins & (klass == each)])
+        hand = self.intervened.array[start:] & (klass == Klass.ONLINE)
+        self.under_hand.extend(numbers[hand])
+        self.shown.extend(numbers[hand | (klass == Klass.DEMONSTRATION)])
+        for lists, column in ((self.of_stream, self.stream.array[start:]), (self.of_task, self.task.array[start:])):
+            for number in np.unique(column).tolist():
+                lists[number].extend(numbers[column == number])
 
     def _append_places(self, places: list[Place], start: int) -> None:
         counts = np.array([place.count for place in places], np.int64)
@@ -122,6 +145,8 @@ class Index:
         self.episode.array[rows[1:]] = numbers
         if tail is None:
             self.episode.array[rows[0]] = first
+            self.opened_by.array[first] = rows[0]
+        self.opened_by.array[numbers[~same]] = rows[1:][~same]
         self._close(rows if tail is None else rows[1:], head)
         last = int(rows[-1])
         self._tails[stream] = _Tail(last, int(step[-1]), int(own[-1]), int(self.episode.array[last]))
@@ -130,6 +155,7 @@ class Index:
         """The index's numbers of episodes that begin `changes` [n] after `first`; makes room for the new ones."""
         known = len(self.closed_by)
         new = (int(changes[-1]) if len(changes) else 0) + fresh
+        self.opened_by.extend(np.full(new, NOWHERE, np.int64))
         self.closed_by.extend(np.full(new, OPEN, np.int64))
         self.succeeded.extend(np.zeros(new, np.bool_))
         return np.where(changes == 0, first, known + changes - (0 if fresh else 1))
@@ -145,6 +171,7 @@ class Index:
         if name not in self._stream_numbers:
             self._stream_numbers[name] = len(self.streams)
             self.streams.append(name)
+            self.of_stream.append(Growing(np.int64))
         return self._stream_numbers[name]
 
     def _numbered_tasks(self, names: Array) -> Array:
@@ -154,5 +181,6 @@ class Index:
             if name not in self._task_numbers:
                 self._task_numbers[name] = len(self.tasks)
                 self.tasks.append(name)
+                self.of_task.append(Growing(np.int64))
             numbers.append(self._task_numbers[name])
         return np.array(numbers, np.int16)[inverse]

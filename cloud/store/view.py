@@ -1,11 +1,12 @@
 """View: the rows that may be drawn at one horizon, and the one way to draw from them uniformly.
 
 A view shows nothing that was committed after its horizon: no row, no successor, no episode's end. It is a stretch of a
-list of row numbers (all online rows, all demonstrations), the newest `capacity` of them.
+list of row numbers (all online rows, all demonstrations), the newest `capacity` of them; `only` says which of them fit.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,16 +16,18 @@ from user_rl.rows import Klass
 from user_rl.specs import Array
 
 Accept = Callable[["View", Array], Array]  # row numbers [n] → bool [n]
-TRIES = 16  # rounds of guessing, each for the whole count, before the matching rows are listed
+TRIES = 64  # guesses for each row wanted, before the matching rows are listed
+BLOCK = 256  # rows looked at first for one that may be drawn; then twice as many
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Rows `rows[...]` of the index, ascending; `end` is the horizon: rows below it are there."""
+    """Rows `rows[...]` of the index; `end` is the horizon: rows below it are there."""
 
     index: Index
-    rows: Array  # [n] int64
+    rows: Array  # [n] int64, ascending
     end: int
+    only: Accept | None = None  # None: every transition
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -32,7 +35,7 @@ class View:
     def is_transition(self, rows: Array) -> Array:
         """Whether each row is a step whose successor is here too, bool [n]."""
         after = self.index.next.array[rows]
-        return self.index.is_step.array[rows] & (after != NOWHERE) & (after < self.end)
+        return np.asarray(self.index.is_step.array[rows] & (after != NOWHERE) & (after < self.end))
 
     def has_ended(self, rows: Array) -> Array:
         """Whether the episode of each row is closed within the horizon, bool [n]."""
@@ -42,6 +45,13 @@ class View:
         """Whether the episode of each row is closed within the horizon, and in success, bool [n]."""
         return self.has_ended(rows) & self.index.succeeded.array[self.index.episode.array[rows]]
 
+    def fits(self, rows: Array, accept: Accept | None = None) -> Array:
+        """Whether each row is a transition that `only` and `accept` take, bool [n]."""
+        good = self.is_transition(rows)
+        for each in (self.only, accept):
+            good = good if each is None else good & each(self, rows)
+        return good
+
     def draw(self, rng: np.random.Generator, count: int, accept: Accept | None = None) -> Array:
         """`count` row numbers, uniform over the transitions that `accept` takes, with replacement.
 
@@ -49,29 +59,45 @@ class View:
         """
         if not len(self.rows):
             raise NothingToDraw("no row is here yet; wait for rows")
-        found, parts = 0, []
-        for _ in range(TRIES):
-            tried = self.rows[rng.integers(len(self.rows), size=count + count // 4 + 8)]
-            parts.append(tried[self._fits(tried, accept)])
-            found += len(parts[-1])
+        found, guesses, parts, size = 0, 0, [], count + count // 4 + 8
+        while guesses + size <= TRIES * (count + 64):
+            tried = self.rows[rng.integers(len(self.rows), size=size)]
+            parts.append(tried[self.fits(tried, accept)])
+            found, guesses = found + len(parts[-1]), guesses + size
             if found >= count:
                 return np.concatenate(parts)[:count]
-        pool = self.matching(accept)
+            size = (count - found) * guesses * 5 // (4 * max(1, found)) + 8
+        pool = self.listed if accept is None else self.matching(accept)
         if not len(pool):
             raise NothingToDraw(f"none of {len(self.rows)} rows may be drawn; wait for rows, or ask for less")
         return pool[rng.integers(len(pool), size=count)]
 
     def matching(self, accept: Accept | None = None) -> Array:
         """Every transition that `accept` takes: row numbers, ascending. Costs a look at every row."""
-        return self.rows[self._fits(self.rows, accept)]
+        return self.rows[self.fits(self.rows, accept)]
 
-    def _fits(self, rows: Array, accept: Accept | None) -> Array:
-        good = self.is_transition(rows)
-        return good if accept is None else good & accept(self, rows)
+    @cached_property
+    def listed(self) -> Array:
+        """`matching()`, kept."""
+        return self.matching()
+
+    @cached_property
+    def can_draw(self) -> bool:
+        """Whether any row may be drawn; as a rule one of the first tells."""
+        start, size = 0, BLOCK
+        while start < len(self.rows):
+            if self.fits(self.rows[start : start + size]).any():
+                return True
+            start, size = start + size, 2 * size
+        return False
 
 
 def view(index: Index, klass: Klass, end: int, capacity: int | None = None) -> View:
     """The newest `capacity` rows (None: all) of a class among the index's first `end`."""
-    rows = index.of_klass[klass].array
+    return view_of(index, index.of_klass[klass].array, end, capacity)
+
+
+def view_of(index: Index, rows: Array, end: int, capacity: int | None = None) -> View:
+    """The newest `capacity` of the row numbers `rows`, ascending, that lie below `end`."""
     last = int(np.searchsorted(rows, end))
     return View(index, rows[max(0, last - capacity) if capacity else 0 : last], end)

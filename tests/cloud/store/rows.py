@@ -30,9 +30,10 @@ class History:
 
     def rows(self) -> list[dict[str, Any]]:
         """Every row as a dictionary, in commit order, with its stream."""
-        names = ("step", "episode", "kind", "klass", "version", "next.reward", "next.done", "next.success")
+        names = ("step", "episode", "kind", "klass", "version", "task", "is_intervention",
+                 "next.reward", "next.done", "next.truncated", "next.success")  # fmt: skip
         return [
-            {"stream": stream, "is_intervention": int(row["is_intervention"]), **{n: row[n].item() for n in names}}
+            {"stream": stream, **{n: row[n].item() for n in names}}
             for stream, head in self.chunks for row in head
         ]  # fmt: skip
 
@@ -67,6 +68,7 @@ def _stream(rng: np.random.Generator) -> Array:
         if whole:
             rows["kind"][-1] = Kind.LAST
             rows["next.done"][-2] = rows["next.success"][-2] = rng.random() < 0.6
+            rows["next.truncated"][-2] = not rows["next.done"][-2] and rng.random() < 0.8  # else a person ended it
         parts.append(rows)
         step += len(rows) + int(rng.random() < 0.2) * 3
     return np.concatenate(parts) if parts else np.zeros(0, HEAD)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud.store.index import NOWHERE, Index
-from cloud.store.view import view
+from cloud.store.view import Accept, view
 from tests.cloud.store.rows import History, histories
 from user_rl.errors import NothingToDraw
 from user_rl.rows import Kind, Klass
@@ -45,6 +45,25 @@ def test_columns_are_those_of_the_rows_and_say_where_each_lies(h: History, cuts:
     ]
 
 
+@given(histories(), st.lists(st.integers(0, 20), max_size=4))
+def test_lists_hold_the_rows_of_their_kind_however_they_arrived(h: History, cuts: list[int]) -> None:
+    index, rows = h.index(tuple(sorted(cuts))), h.rows()
+    online = [r["klass"] == Klass.ONLINE for r in rows]
+    hand = [r["is_intervention"] == 1 and r["kind"] == Kind.STEP for r in rows]
+    first = {(r["stream"], r["episode"]): i for i, r in reversed(list(enumerate(rows)))}
+    opened = [first[r["stream"], r["episode"]] for r in rows]
+    assert index.under_hand.array.tolist() == [i for i in range(len(rows)) if online[i] and hand[i]]
+    assert index.shown.array.tolist() == [i for i in range(len(rows)) if hand[i] or not online[i]]
+    assert index.opened_by.array[index.episode.array].tolist() == opened
+    assert index.peak.array.tolist() == [max(r["version"] for r in rows[: i + 1]) for i in range(len(rows))]
+    assert index.truncated.array.tolist() == [r["next.truncated"] == 1 for r in rows]
+    for klass, began in index.began.items():
+        assert began.array.tolist() == [i for i in sorted(set(opened)) if rows[i]["klass"] == klass]
+    for names, lists, key in ((index.streams, index.of_stream, "stream"), (index.tasks, index.of_task, "task")):
+        for name, listed in zip(names, lists, strict=True):
+            assert listed.array.tolist() == [i for i, r in enumerate(rows) if r[key] == name]
+
+
 def ends(rows: list[dict[str, Any]], end: int) -> dict[tuple[str, int], bool]:
     """The episodes closed before row `end`, and whether they succeeded."""
     closed = {(r["stream"], r["episode"]): False for r in rows[:end] if r["kind"] == Kind.LAST}
@@ -69,11 +88,15 @@ def test_a_view_shows_nothing_beyond_its_horizon(h: History, end: int, klass: Kl
     assert seen.matching().tolist() == [i for i, j in zip(mine, after, strict=True) if NOWHERE < j < end]
 
 
+def one_in(rare: int) -> Accept:
+    return lambda seen, rows: np.asarray(rows % rare == 1)
+
+
 def test_a_draw_is_uniform_over_what_is_accepted_however_rare() -> None:
     index = long_history(3000).index()
     seen, rng = view(index, Klass.ONLINE, len(index)), np.random.default_rng(0)
     for rare in (2, 1000):
-        drawn = seen.draw(rng, 20_000, lambda v, rows, rare=rare: rows % rare == 1)
+        drawn = seen.draw(rng, 20_000, one_in(rare))
         wanted = [i for i in seen.matching().tolist() if i % rare == 1]
         values, counts = np.unique(drawn, return_counts=True)
         assert values.tolist() == wanted
