@@ -48,7 +48,10 @@ class Lz4:
         return blob
 
     def decode(self, blob: memoryview, out: Array) -> None:
-        out[:] = np.frombuffer(self._block.decompress(blob, uncompressed_size=len(out)), np.uint8)
+        try:
+            _copy(self._block.decompress(blob, uncompressed_size=len(out)), out)
+        except self._block.LZ4BlockError as error:
+            raise ValueError(str(error)) from error
 
 
 class Zstd:
@@ -66,7 +69,7 @@ class Zstd:
     def decode(self, blob: memoryview, out: Array) -> None:
         decoder = self._context("decoder", self._zstd.ZstdDecompressor)
         try:
-            out[:] = np.frombuffer(decoder.decompress(blob, max_output_size=len(out)), np.uint8)
+            _copy(decoder.decompress(blob, max_output_size=len(out)), out)
         except self._zstd.ZstdError as error:
             raise ValueError(str(error)) from error
 
@@ -114,7 +117,7 @@ class Png:
 
     def decode(self, blob: memoryview, out: Array) -> None:
         with self._library.open(io.BytesIO(blob), formats=("PNG",)) as picture:
-            out[:] = np.asarray(picture).reshape(-1)
+            _copy(picture.tobytes(), out)
 
 
 def check_codecs(codecs: Mapping[str, str]) -> None:
@@ -158,6 +161,12 @@ def decoded(name: str, codec: Codec, blob: memoryview, out: Array) -> None:
             f"{name}: {type(codec).__name__.lower()} cannot decode its {len(blob)} bytes: {error}; "
             "restore this segment from a backup"
         ) from error
+
+
+def _copy(data: bytes, out: Array) -> None:
+    if len(data) != len(out):
+        raise ValueError(f"it has {len(data)} bytes, expected {len(out)}")
+    out[:] = np.frombuffer(data, np.uint8)
 
 
 def _make(key: str, text: str, field: Field) -> Codec:
