@@ -25,6 +25,7 @@ from cloud.manifest import RunState
 from cloud.outcome import outcome
 from cloud.replay import LogReader, Replay, ReplayConfig
 from cloud.schema_file import kept_schema
+from cloud.staleness import Staleness, StalenessConfig, StalenessState
 from cloud.timing import Timing
 from cloud.weights import WeightStore, check_finite
 from user_rl.clock import Clock
@@ -49,6 +50,7 @@ class LearnerConfig:
     warmup_rows: int = 300  # online steps in the log before the first update
     tolerance: float = 100.0  # updates that learner and robots may be apart from the ratio
     pace_robots: bool = True  # also hold the robots to the ratio
+    staleness: StalenessConfig = field(default_factory=StalenessConfig)
     publish_every: int = 100  # updates
     keep_versions: int = 10
     threads: int = 1  # of torch
@@ -98,6 +100,7 @@ class Learner:
         self.limiter = RateLimiter(
             algorithm.update_ratio, config.warmup_rows, config.tolerance, pace_robots=config.pace_robots
         )
+        self.staleness = _staleness(config, algorithm.update_ratio)
         self.weights = WeightStore(run / "weights", keep=config.keep_versions, disk=parts.disk)
         self._checkpoints = Checkpoints(run, disk=parts.disk)
         self._incarnation = secrets.token_hex(8)
@@ -176,6 +179,7 @@ class Learner:
         )
         self.weights.pin([state.weight_number])
         self.limiter.resumed(replay.online_rows, state.updates, state.limiter)
+        self._resume_staleness(replay, state)
         log.info("resumed at update %d with %d online rows", state.updates, replay.online_rows)
         return algorithm
 
@@ -187,10 +191,36 @@ class Learner:
         if now_s - self._look_s >= LOOK_S:
             self._look_s = now_s
             replay.refresh()
-        permit = self.limiter.permit(self.position.updates)
+        permit = self._newest_permit(replay)
         if now_s - self._permit_s >= (PERMIT_S if permit != self._permit else PERMIT_AGAIN_S):
             self._permit, self._permit_s = permit, now_s
             self._tell_permit(permit)
+
+    def _newest_permit(self, replay: Replay) -> int | None:
+        """The smaller of the limiter's and the staleness's; a replay that has nothing fresh to draw gets a batch."""
+        permit = self.limiter.permit(self.position.updates)
+        if permit is None or self.staleness is None:
+            return permit
+        permit = min(permit, self.staleness.permit(self._generation))
+        warm = replay.online_rows >= self._config.warmup_rows
+        return max(permit, replay.online_rows + self.staleness.batch) if warm and not replay.can_sample() else permit
+
+    def _resume_staleness(self, replay: Replay, state: RunState) -> None:
+        if self.staleness is not None:
+            rows = max(replay.online_rows, self._config.warmup_rows)
+            kept = state.staleness or self.staleness.state  # of a run that had no limit yet
+            self.staleness.resumed(self._generation, kept, rows)
+
+    def _staleness_state(self, replay: Replay) -> StalenessState | None:
+        if self.staleness is None:
+            return None
+        self.staleness.arrived(max(replay.online_rows, self._config.warmup_rows))
+        return self.staleness.state
+
+    @property
+    def _generation(self) -> int:
+        """Publications so far that had updates: a resume publishes again without one."""
+        return self.position.updates // self._config.publish_every
 
     def _may_update(self, replay: Replay) -> bool:
         return (
@@ -235,6 +265,7 @@ class Learner:
         check_finite({name: tensor.numpy() for name, tensor in tensors.items()})
         state = RunState(
             updates=position.updates, draws=position.updates, log_seq=replay.seq, limiter=self.limiter.state,
+            staleness=self._staleness_state(replay),
             weight_number=position.version, trained_s=position.trained_s, wall_s=position.wall_s,
             incarnation=self._incarnation, seed=self._seed, schema=schema.digest,
         )  # fmt: skip
@@ -292,6 +323,14 @@ class Learner:
         if replay.online_rows < self._config.warmup_rows:
             return "warming up"
         return "learning"
+
+
+def _staleness(config: LearnerConfig, update_ratio: float) -> Staleness | None:
+    """None: the config sets no limit. A version consumes the rows that its updates are due for."""
+    eta = config.staleness.max_versions
+    if eta is None:
+        return None
+    return Staleness(eta, math.ceil(config.publish_every / update_ratio), origin=config.warmup_rows)
 
 
 def _share(config: LearnerConfig, position: Position, rows: int) -> float:

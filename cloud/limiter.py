@@ -25,10 +25,12 @@ class RateLimiter:
     """Decides who may go on: the learner, or the robots. Plain arithmetic, no thread of its own."""
 
     def __init__(self, ratio: float, warmup_rows: int, tolerance: float, *, pace_robots: bool = True) -> None:
-        if not ratio > 0:
+        if not 0 < ratio < math.inf:
             raise ConfigError(f"update_ratio = {ratio:g}, allowed more than 0; say how many updates one step is worth")
         if warmup_rows < 0:
             raise ConfigError(f"warmup_rows = {warmup_rows}, allowed 0 or more; 0 starts at the first row")
+        if not math.isfinite(tolerance):
+            raise ConfigError(f"tolerance = {tolerance:g}, allowed a number; a large one lets either side run ahead")
         if tolerance < 1 + ratio:  # below half of this neither side could move; twice that leaves room for rounding
             raise ConfigError(f"tolerance = {tolerance:g}, allowed at least 1 + update_ratio = {1 + ratio:g}; raise it")
         self.ratio, self.warmup_rows, self.tolerance = ratio, warmup_rows, tolerance

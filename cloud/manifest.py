@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from cloud.limiter import LimiterState
+from cloud.staleness import FreshState, StalenessState
 from user_rl.errors import StorageCorrupt
 
 FORMAT = 1
@@ -18,6 +19,9 @@ class RunState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     draws: int  # number of the next batch to draw
     log_seq: int  # the last commit of the experience log that the replay had taken in
     limiter: LimiterState
+    staleness: StalenessState | None = None  # None: no limit was set
+    fresh: FreshState | None = None  # the queue of on-policy data, where there is one
+    columns: dict[str, int] = {}  # late column -> the commit of it that was read last
     weight_number: int  # the newest version published
     trained_s: float  # time with updates, over all lives
     wall_s: float  # time of the learner, over all lives

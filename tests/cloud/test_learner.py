@@ -22,6 +22,7 @@ from cloud.checkpoint import Checkpoints
 from cloud.durable import Disk
 from cloud.learner import Learner, LearnerConfig, Parts
 from cloud.replay import Replay, ReplayConfig
+from cloud.staleness import StalenessConfig, StalenessState
 from cloud.testing import MemoryLog, episode_rows, state_schema
 from cloud.weights import WeightStore
 from policies.config import PolicyConfig
@@ -449,3 +450,50 @@ def test_a_learner_that_is_killed_twice_ends_where_an_unharmed_one_does(tmp_path
         assert process.wait(60) == 0
     expected, found = final_state(whole), final_state(killed)
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
+def test_the_permit_is_the_smaller_of_the_limiters_and_the_stalenesss(tmp_path: Path) -> None:
+    told: list[int | None] = []
+    fresh = LearnerConfig(
+        warmup_rows=50, tolerance=20.0, publish_every=10, staleness=StalenessConfig(max_versions=0)
+    )  # fmt: skip
+    one = resting(tmp_path / "run", memory_log(10), fresh, permit=told.append)
+    updates = one.position.updates
+    assert updates == 46  # 2 * (63 - 50) + 20
+    assert told[-1] == 50 + (updates // 10 + 1) * 5  # 10 updates between versions take 5 rows
+    assert told[-1] < (one.limiter.permit(updates) or 0)
+    manifest = Checkpoints(tmp_path / "run").manifest()
+    assert manifest is not None
+    assert manifest.state.staleness == StalenessState(origin=50.0, accepted=13.0)
+    again = resting(tmp_path / "run", memory_log(30), fresh, permit=told.append)
+    assert again.staleness is not None
+    assert again.staleness.state.accepted == (updates // 10) * 5  # 243 rows that nobody permitted are no debt
+    assert told[-1] == 243 + (again.position.updates // 10 - updates // 10 + 1) * 5
+
+
+def test_robots_are_let_on_while_nothing_in_the_replay_is_fresh_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Replay, "can_sample", lambda self: self.online_rows < 200)
+    told: list[int | None] = []
+    fresh = LearnerConfig(
+        warmup_rows=50, tolerance=20.0, publish_every=10, staleness=StalenessConfig(max_versions=0)
+    )  # fmt: skip
+    resting(tmp_path / "run", memory_log(30), fresh, permit=told.append)
+    assert told[-1] == 243 + 5
+
+
+def test_a_manifest_from_before_staleness_and_columns_is_read(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    resting(run, memory_log(10))
+    tree = json.loads((run / "manifest.json").read_text())
+    for name in ("staleness", "fresh", "columns"):
+        del tree["state"][name]
+    (run / "manifest.json").write_text(json.dumps(tree))
+    manifest = Checkpoints(run).manifest()
+    assert manifest is not None
+    assert (manifest.state.staleness, manifest.state.fresh, manifest.state.columns) == (None, None, {})
+    config = LearnerConfig(warmup_rows=50, tolerance=20.0, publish_every=10, staleness=StalenessConfig(max_versions=1))
+    again = resting(run, memory_log(10), config)
+    assert again.staleness is not None
+    assert again.staleness.state.accepted == 20  # of 13 rows, not less than the 4 versions have used

@@ -106,6 +106,14 @@ def test_a_resumed_run_whose_log_was_emptied_warms_up_again() -> None:
     ("make", "message"),
     [
         (lambda: limiter(ratio=0.0), "update_ratio = 0, allowed more than 0; say how many updates one step is worth"),
+        (
+            lambda: limiter(ratio=float("inf")),
+            "update_ratio = inf, allowed more than 0; say how many updates one step is worth",
+        ),
+        (
+            lambda: limiter(tolerance=float("nan")),
+            "tolerance = nan, allowed a number; a large one lets either side run ahead",
+        ),
         (lambda: limiter(warmup_rows=-1), "warmup_rows = -1, allowed 0 or more; 0 starts at the first row"),
         (lambda: limiter(tolerance=4.0), "tolerance = 4, allowed at least 1 + update_ratio = 5; raise it"),
     ],
