@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(command=_eval)
     _add_backup(commands)
     _add_videos(commands)
+    _add_buffer(commands)
     _add_fleet(commands)
     return parser
 
@@ -72,6 +73,15 @@ def _add_videos(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     videos.add_argument("--camera", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
     videos.add_argument("--json", action="store_true", help="for programs")
     videos.set_defaults(command=_videos)
+
+
+def _add_buffer(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from cloud.datasets.arguments import add_export, add_import
+
+    buffer = commands.add_parser("buffer", help="the experience log of a run: datasets out of it and into it")
+    actions = buffer.add_subparsers(required=True, metavar="ACTION")
+    add_export(actions).set_defaults(command=_buffer_export)
+    add_import(actions).set_defaults(command=_buffer_import)
 
 
 def _add_backup(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -175,6 +185,20 @@ def _eval(args: argparse.Namespace) -> int:
 
     result = evaluate_run(find_run(Path(args.runs), args.run), episodes=args.episodes, seed=args.seed)
     print(json.dumps(result, indent=2))
+    return 0
+
+
+def _buffer_export(args: argparse.Namespace) -> int:
+    from cloud.datasets.commands import run_export
+
+    print(run_export(args))
+    return 0
+
+
+def _buffer_import(args: argparse.Namespace) -> int:
+    from cloud.datasets.commands import run_import
+
+    print(run_import(args))
     return 0
 
 
