@@ -40,9 +40,15 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
 def problem_of(folder: Path) -> str:
     """What is wrong with a segment as far as a look that cannot fail says; empty: nothing."""
     try:
-        footer = Segment(folder).footer
+        return _problem_of(folder)
     except StorageCorrupt as error:
         return str(error)
+    except FileNotFoundError:  # it was dropped meanwhile
+        return ""
+
+
+def _problem_of(folder: Path) -> str:
+    footer = Segment(folder).footer
     file = folder / "data.mdb"
     if not file.is_file():
         return f"{file}: is missing" if folder.is_dir() else ""

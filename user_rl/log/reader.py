@@ -5,6 +5,7 @@ transactions afresh. Calls of several threads wait for each other, `scan` belong
 read at the same time. LMDB opens an environment once per process, so the process that has the Log reads through it.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,9 +19,11 @@ from user_rl.log.episodes import Episode
 from user_rl.log.hold import MAX_OPEN, Hold, Source
 from user_rl.log.lock import read_identity
 from user_rl.log.names import Names
-from user_rl.log.segment import Segment, SegmentGone, is_segment_name
+from user_rl.log.quarantine import problem_of
+from user_rl.log.segment import Segment, SegmentDamaged, SegmentGone, is_segment_name
 from user_rl.rows import Schema
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 RETRIES = 8  # a call that loses its segment to trim() this often in a row gives up
 
@@ -34,6 +37,7 @@ class Reader:
         self._segments: list[Segment] = []
         self._names = Names()
         self._seen: dict[str, int] = {}
+        self._damaged: set[str] = set()  # segments that cannot be opened
         self._by_name: dict[str, Segment] = {}
         self._source = Source(segment=self._by_name.get, schema=lambda stream: self._names.schemas[stream])
         with ExitStack() as undo:
@@ -121,7 +125,21 @@ class Reader:
                     return call()
             except SegmentGone:
                 continue
+            except SegmentDamaged as error:
+                self._leave_out(error.path.name, str(error))
         raise StorageError(f"{self.path}: segments were trimmed {RETRIES} times while they were read; read again later")
+
+    def _is_sound(self, name: str) -> bool:
+        """Whether a segment can be looked at; its writer sets aside what cannot, this reader goes on without it."""
+        folder = self.path / name
+        if name not in self._damaged and (folder / "footer.json").exists() and (problem := problem_of(folder)):
+            self._leave_out(name, problem)
+        return name not in self._damaged
+
+    def _leave_out(self, name: str, problem: str) -> None:
+        self._damaged.add(name)
+        self._segments = [segment for segment in self._segments if segment.path.name != name]
+        log.warning("%s; its rows are left out: user-rl buffer verify %s says more", problem, self.path)
 
     def _refresh(self) -> None:
         names = {entry for entry in os.listdir(self.path) if is_segment_name(entry)}
@@ -129,7 +147,7 @@ class Reader:
         if names != known.keys():
             for name in known.keys() - names:
                 known.pop(name).close()
-            known.update({name: Segment(self.path / name) for name in names - known.keys()})
+            known.update({name: Segment(self.path / name) for name in names - known.keys() if self._is_sound(name)})
             self._segments = sorted(known.values(), key=lambda segment: segment.first_seq)
             self._by_name.clear()
             self._by_name.update(known)
