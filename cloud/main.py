@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_backup(commands)
     _add_videos(commands)
     _add_buffer(commands)
+    _add_label(commands)
     _add_fleet(commands)
     return parser
 
@@ -82,6 +83,27 @@ def _add_buffer(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     actions = buffer.add_subparsers(required=True, metavar="ACTION")
     add_export(actions).set_defaults(command=_buffer_export)
     add_import(actions).set_defaults(command=_buffer_import)
+
+
+def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    label = commands.add_parser("label", help="rewards, successes, notes for rows and episodes, any time after them")
+    label.add_argument("run")
+    label.add_argument("--runs", default="runs", help="folder of the runs (default: %(default)s)")
+    label.add_argument("--home", default=HOME, help="keys, to ask a running gateway with (default: %(default)s)")
+    label.add_argument("--column", metavar="NAME", help="such as reward; needs --writer, --version and --from")
+    label.add_argument("--writer", metavar="NAME", help="who or what says so, such as classifier (default: you)")
+    label.add_argument("--version", type=int, metavar="N", help="of the writer; another opinion is another version")
+    label.add_argument(
+        "--from", dest="path", type=Path, metavar="FILE", help="csv, jsonl, parquet or npz with stream, step, value"
+    )
+    label.add_argument("--unit", default="", help="of the values")
+    label.add_argument("--episode", metavar="CELL/BOOT/EPISODE", help="the beginning of BOOT is enough")
+    what = label.add_mutually_exclusive_group()
+    for word in ("keep", "discard", "success", "failure"):
+        what.add_argument(f"--{word}", dest="what", action="store_const", const=word)
+    label.add_argument("--list", action="store_true", help="which columns there are")
+    label.add_argument("--json", action="store_true", help="for programs")
+    label.set_defaults(command=_label)
 
 
 def _add_backup(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -177,6 +199,18 @@ def _restore(args: argparse.Namespace) -> int:
         f"go on with user-rl resume {done.run}"
     )
     return 0
+
+
+def _label(args: argparse.Namespace) -> int:
+    from cloud.label_command import label_columns, label_run, told
+
+    if args.list:
+        for line in label_columns(args):
+            print(line)
+        return 0
+    done = label_run(args)
+    print(told(done, as_json=args.json))
+    return 1 if done.refusals else 0
 
 
 def _eval(args: argparse.Namespace) -> int:

@@ -55,6 +55,12 @@ class Extents:
                 array[new : new + length] = array[old : old + length]
         self._start[number], self._first[number], self._length[number] = start, low, wanted
 
+    def counted(self, name: str) -> int:
+        """How many places in use hold something other than 0 in the array `name`."""
+        array = self.arrays[name]
+        runs = zip(self._start.tolist(), self._length.tolist(), strict=True)
+        return sum(int(np.count_nonzero(array[start : start + length])) for start, length in runs)
+
     def _know(self, number: int) -> None:
         if number >= len(self._start):
             more = number + 1 - len(self._start)

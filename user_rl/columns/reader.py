@@ -60,6 +60,26 @@ class ColumnReader:
             self._view(identity).refresh()
         return {identity: view.seq for identity, view in sorted(self._views.items())}
 
+    def count(self, identity: str) -> int:
+        """How many ids have a value."""
+        return self._view(identity).count
+
+    def latest(
+        self, name: str, writer: str, ids: Ids, at: Mapping[str, int] | None = None
+    ) -> tuple[Array, Array] | None:  # fmt: skip
+        """(values [n, ...], present [n]) over all versions of one writer, the newer one's where both have one.
+
+        None while there is no such column. `at`: commits, as `seqs` gave them; a column that it does not name is new.
+        """
+        found: tuple[Array, Array] | None = None
+        for identity in self.versions(name, writer):
+            values, present = self.gather(identity, ids, None if at is None else at.get(identity, 0))
+            if found is not None:
+                values[~present] = found[0][~present]
+                present |= found[1]
+            found = values, present
+        return found
+
     def values(
         self, identity: str, stream: str, ids: Array, at_seq: int | None = None
     ) -> tuple[Array, Array]:  # fmt: skip

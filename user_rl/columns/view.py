@@ -68,6 +68,11 @@ class View:
         self._fresh.clear()
         self.seq = seq
 
+    @property
+    def count(self) -> int:
+        """How many ids have a value."""
+        return self._extents.counted("seq")
+
     def present(self, numbers: "Array | int", ids: Array, at_seq: int | None) -> tuple[Array, Array]:
         """(places [n], present [n]): the ids that had a value at commit `at_seq` (None: have one)."""
         places, there = self._extents.places(numbers, ids)
