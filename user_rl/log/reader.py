@@ -21,6 +21,7 @@ from user_rl.log.lock import read_identity
 from user_rl.log.names import Names
 from user_rl.log.quarantine import problem_of
 from user_rl.log.segment import Segment, SegmentDamaged, SegmentGone, is_segment_name
+from user_rl.log.snapshot import Snapshot, Wanted, taken
 from user_rl.rows import Schema
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,16 @@ class Reader:
     def lossy(self, stream: str) -> frozenset[str]:
         """The fields of a stream that are stored, in any chunk, by a codec that does not give back the same bytes."""
         return self._fresh(lambda: reading.lossy(self._segments, self._names, self._names.number(stream)))
+
+    def segments(self) -> list[str]:
+        """The segments that can be read, oldest first."""
+        return self._fresh(lambda: [segment.path.name for segment in self._segments])
+
+    def snapshot(self, seq: int | None, wanted: Wanted) -> Snapshot:
+        """See user_rl.log.snapshot."""
+        if seq is None:
+            seq = self._fresh(lambda: max((segment.last_seq() for segment in self._segments), default=0))
+        return self._fresh(lambda: taken(self._segments, self._names, self.log_id, seq, wanted))
 
     def close(self) -> None:
         """Closes every segment, once no hold looks into it."""
