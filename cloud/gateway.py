@@ -21,6 +21,7 @@ from user_rl.channels import Allowed, Received, ServerChannel
 from user_rl.clock import Clock
 from user_rl.errors import StorageError, WireError
 from user_rl.log import Log
+from user_rl.log.upkeep import Upkeep
 from user_rl.trust import CurveKeys
 from user_rl.wire import Message, Refused, WeightsOffer, WeightsPart, WeightsQuery, WeightsRange, decode, encode
 
@@ -47,6 +48,7 @@ class Gateway:
             clock=clock,
             schema=kept_schema(weights.parent),
         )
+        self._upkeep = Upkeep(log_, clock)
         self._root, self._kept = weights.parent, self._ingest.schema
         self._experience = ServerChannel(f"tcp://{config.host}:{config.port}", keys, allowed)
         with ExitStack() as undo:
@@ -68,6 +70,7 @@ class Gateway:
             self._weights.stop()
             door.join()
             self._experience.close()
+            self._upkeep.close()
 
     def stop(self) -> None:
         """Ends `run` within a tick."""
@@ -111,6 +114,7 @@ class Gateway:
         if self._ingest.commit_is_due(idle=idle or received is None):
             self._answer(self._ingest.commit())
         self._answer(self._ingest.permits())
+        self._upkeep.step()
 
     def _answer(self, answers: list[Answer]) -> None:
         for peer, message in answers:
