@@ -34,7 +34,7 @@ class GatewayActor:
     def __init__(self, root: str, config: LaunchConfig, ports: tuple[int, int]) -> None:
         folder, home = RunFolder(Path(root)), Path(config.home).expanduser()
         authority = Authority(home / "authority")
-        self._log = Log(folder.log)
+        self._log = Log(folder.log, config.log)
         self._gateway = Gateway(
             folder.name, self._log, folder.weights, config.gateway.at(*ports), keys=authority.server_bundle.curve,
             allowed=authority.allowed, tokens=token_reader(folder.leases), clock=SystemClock(),

@@ -11,7 +11,7 @@ from cloud.disk import DiskConfig
 from cloud.filming import VideosConfig
 from cloud.gateway import GatewayConfig
 from cloud.learner import LearnerConfig
-from cloud.replay import ReplayConfig
+from cloud.store.replay import ReplayConfig
 from cloud.tracker import check_tracker
 from hal.cell import Cell
 from hal.guard import GuardConfig
@@ -20,6 +20,9 @@ from hal.make import CellConfig, make_cell
 from user_rl.clock import FreeRunningClock
 from user_rl.config import Tree, build, compose, defaults
 from user_rl.errors import ConfigError
+from user_rl.log import LogConfig
+from user_rl.log.codec import codecs_of
+from user_rl.rows import make_schema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +82,16 @@ class LaunchConfig:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
+    log: LogConfig = field(default_factory=LogConfig)  # of the run's experience log
     evaluation: EvaluationConfig = EvaluationConfig()
     videos: VideosConfig = field(default_factory=VideosConfig)
     disk: DiskConfig = field(default_factory=DiskConfig)
     ray: RayConfig = RayConfig()
     tracker: str = "none"  # none, wandb, tensorboard
+
+    def __post_init__(self) -> None:
+        if self.log.commit == "nosync":
+            raise ValueError("log.commit = nosync, allowed each, group; only rows on the disk may be acknowledged")
 
     @property
     def cell(self) -> CellConfig:
@@ -120,7 +128,8 @@ def build_launch(tree: Tree) -> LaunchConfig:
     algorithm_config(config.algorithm)
     check_tracker(config.tracker)
     if config.robots.simulated:
-        trial_cell(config)
+        cell = trial_cell(config)
+        codecs_of(make_schema(cell.observation, cell.action), config.log.codecs)
     return config
 
 

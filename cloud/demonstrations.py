@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from user_rl.errors import ConfigError
-from user_rl.log import Log, Reader
+from user_rl.log import Log, LogConfig, Reader
 from user_rl.rows import Klass
 from user_rl.specs import Array
 
 
-def copy_demonstrations(source: Path, target: Path) -> int:
+def copy_demonstrations(source: Path, target: Path, config: LogConfig = LogConfig()) -> int:  # noqa: B008  # frozen
     """Copies the successful demonstrations of the log (or run) `source` into the log `target`; returns the episodes.
 
     What `target` has is not copied again. Raises ConfigError when there is no log or no demonstration.
@@ -28,11 +28,11 @@ def copy_demonstrations(source: Path, target: Path) -> int:
         shown = [e for e in reader.episodes() if e.klass == Klass.DEMONSTRATION and e.success and e.closed]
         if not shown:
             raise ConfigError(f"demonstrations.path = {source}: no successful demonstration there; record some first")
-        log = Log(target)
+        log = Log(target, config)
         try:
             for stream, episodes in groupby(shown, key=lambda e: e.stream):
                 _copy_stream(reader, log, stream, {e.episode for e in episodes})
-            log.commit()
+            log.sync()
         finally:
             log.close()
     return len(shown)

@@ -1,4 +1,5 @@
-"""The gateway: the cloud's two sockets. Experience comes in and is acknowledged when durable; weights go out in parts.
+"""The gateway: the cloud's sockets. Experience comes in and is acknowledged when durable, weights go out in parts, late
+labels come in.
 
 Each socket has its own context and thread, so bulk weights never delay an acknowledgement. The sockets are bound at
 construction: the addresses are known before `run` begins, which serves until `stop` and then closes everything.
@@ -15,6 +16,7 @@ import msgspec
 
 from cloud.ingest import Answer, Ingest
 from cloud.ingest import GatewayConfig as GatewayConfig
+from cloud.label_door import LabelDoor, LogQuestions
 from cloud.schema_file import keep_schema, kept_schema
 from cloud.weights import WeightStore
 from user_rl.channels import Allowed, Received, ServerChannel
@@ -54,21 +56,35 @@ class Gateway:
         with ExitStack() as undo:
             undo.callback(self._experience.close)
             self._weights = WeightsDoor(run, WeightStore(weights), config, keys=keys, allowed=allowed)
+            undo.callback(self._weights.close)
+            self._questions = LogQuestions(log_)
+            self._labels = LabelDoor(
+                weights.parent, run, self._questions, config, keys=keys, allowed=allowed, clock=clock
+            )  # fmt: skip
             undo.pop_all()
         self.experience_address, self.weights_address = self._experience.address, self._weights.address
+        self.labels_address = self._labels.address
         self._stopping = threading.Event()
 
     def run(self) -> None:
         """Serves until `stop`, then closes the sockets, not the log. What was not acknowledged is sent again."""
-        door = threading.Thread(target=self._weights.run, name="weights", daemon=True)
-        door.start()
+        doors = [
+            threading.Thread(target=self._weights.run, name="weights", daemon=True),
+            threading.Thread(target=self._labels.run, name="labels", daemon=True),
+        ]
+        for door in doors:
+            door.start()
         log.info("gateway: experience at %s, weights at %s", self.experience_address, self.weights_address)
         try:
             while not self._stopping.is_set():
                 self._serve()
         finally:
             self._weights.stop()
-            door.join()
+            self._labels.stop()
+            while any(door.is_alive() for door in doors):
+                self._questions.answer()
+                doors[-1].join(self._config.tick_s)
+                doors[0].join(self._config.tick_s)
             self._experience.close()
             self._upkeep.close()
 
@@ -86,7 +102,7 @@ class Gateway:
         return {
             "rows": ingest.rows, "bytes": ingest.bytes, "refused": ingest.refused + self._experience.refused,
             "online_rows": ingest.online_rows, "demonstrations": ingest.demonstrations, "cells": ingest.cells,
-            "disk_full": ingest.full, "weights_bytes": self._weights.bytes,
+            "disk_full": ingest.full, "weights_bytes": self._weights.bytes, "labels": dict(self._labels.counts),
         }  # fmt: skip
 
     def _keep_schema(self) -> None:
@@ -100,8 +116,8 @@ class Gateway:
 
     def _serve(self) -> None:
         """Takes a burst of messages, commits when it is time, tells the permits that changed."""
-        wait_s = 0.0 if self._ingest.pending and not self._ingest.full else self._config.tick_s
-        received = self._experience.receive(wait_s)
+        self._questions.answer()
+        received = self._experience.receive(self._ingest.wait_s())
         idle = received is None
         for _ in range(BURST):
             if received is None:
@@ -146,6 +162,10 @@ class WeightsDoor:
     def stop(self) -> None:
         """Ends `run` within a tick."""
         self._stopping.set()
+
+    def close(self) -> None:
+        """Closes the socket of a door that never ran."""
+        self._channel.close()
 
     def _reply(self, received: Received) -> list[bytes | memoryview]:
         try:

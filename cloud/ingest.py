@@ -8,6 +8,7 @@ once a second at most per stream, until the edge says Hello again. A full disk a
 import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from cloud.episodes import EpisodeSum, EpisodeTally, online_steps
 from user_rl.channels import Received
 from user_rl.clock import Clock
-from user_rl.errors import SchemaMismatch, SpecError, StorageFull, WireError
+from user_rl.errors import ConfigError, SchemaMismatch, SpecError, StorageFull, WireError
 from user_rl.log import Log
 from user_rl.rows import Klass, Schema, schema_from_bytes
 from user_rl.specs import Array
@@ -50,6 +51,7 @@ class GatewayConfig:
     host: str = "127.0.0.1"
     port: int = 0  # of the experience socket; 0: any free one
     weights_port: int = 0
+    labels_port: int = 0
     advertise: str | None = None  # the host that edges are told, where it is not `host`
     group_bytes: int = 8 * 2**20  # a commit's size at most
     group_s: float = 0.01  # a commit's age at most
@@ -138,24 +140,34 @@ class Ingest:
     def commit_is_due(self, *, idle: bool) -> bool:
         """Whether to commit now: nothing more is waiting, or the group is large or old enough."""
         now_s = self._clock.now_s()
-        if not self._dirty or now_s < self._retry_s:
+        if not self._dirty or now_s < self._retry_s or self._log.wait_s() > 0:
             return False
         waited_s = now_s - self._pending_since_s
         return idle or self._pending_bytes >= self._config.group_bytes or waited_s >= self._config.group_s
 
-    def commit(self) -> list[Answer]:
-        """One durable group commit and its acknowledgements; on a full disk a refusal, and all stays pending."""
+    def wait_s(self) -> float:
+        """How long to wait for the next message: not at all while a commit would make rows durable."""
+        tick_s = self._config.tick_s
+        return min(tick_s, self._log.wait_s()) if self._dirty and not self.full else tick_s
+
+    def commit(self, *, at_once: bool = False) -> list[Answer]:
+        """One durable group commit and its acknowledgements; on a full disk a refusal, and all stays pending.
+
+        The log may let rows wait for the rest of their group, unless `at_once`; they are then neither acknowledged nor
+        counted.
+        """
         try:
-            self._log.commit()
+            moved = self._log.sync() if at_once else self._log.commit()
         except StorageFull as error:
             return self._now_full(error)
-        dirty, self._dirty, self._pending_bytes = sorted(self._dirty), set(), 0
+        there = (self._sessions[stream] for stream in sorted(moved) if stream in self._sessions)
+        answers: list[Answer] = [(session.peer, Ack(session.stream, moved[session.stream])) for session in there]
+        if self._log.pending:
+            return answers
+        self._dirty, self._pending_bytes = set(), 0
         self.online_rows += self._pending_online  # a permit counts what its cursor covers, no more
         self._count(self._pending_closed)
         self._pending_online, self._pending_closed = 0, []
-        answers: list[Answer] = []
-        for session in (self._sessions[s] for s in dirty if s in self._sessions):
-            answers.append((session.peer, Ack(session.stream, self._log.synced(session.stream))))
         return answers + self._space_again() + self.permits()
 
     def permits(self) -> list[Answer]:
@@ -183,13 +195,13 @@ class Ingest:
 
     def _hello(self, peer: bytes, user: str, hello: Hello) -> list[Answer]:
         schema = self._check_hello(user, hello)
-        answers = self.commit() if self._dirty and not self.full else []
+        answers = self.commit(at_once=True) if self._dirty and not self.full else []
         if self.full:
             full = Refused(hello.stream, "full", "the cloud's disk is full; say Hello again in a second")
             return [*answers, (peer, full)]
         try:
             cursor = self._log.open_stream(hello.stream, schema)
-        except SchemaMismatch as error:
+        except (SchemaMismatch, ConfigError) as error:  # a codec that its fields cannot have
             raise Refusal(hello.stream, "schema", str(error)) from error
         self.schema = self.schema or schema
         if hello.first_kept > cursor + 1:
@@ -205,10 +217,11 @@ class Ingest:
     def _note_gap(self, stream: str, last: int) -> list[Answer]:
         first = self._log.synced(stream) + 1
         log.warning("%s: rows %d to %d are nowhere; noted as a gap", stream, first, last)
-        self._log.append_gap(stream, first, last)
+        with suppress(StorageFull):  # it waits, and the commit says so
+            self._log.append_gap(stream, first, last)
         self._dirty.add(stream)
         self._sessions.pop(stream, None)
-        return self.commit()
+        return self.commit(at_once=True)
 
     def _check_hello(self, user: str, hello: Hello) -> Schema:
         cell, _, rest = hello.stream.partition("/")
@@ -279,7 +292,8 @@ class Ingest:
     def _append(self, session: _Session, records: Array) -> None:
         if not self._dirty:
             self._pending_since_s = self._clock.now_s()
-        self._log.append(session.stream, records)
+        with suppress(StorageFull):  # a log that commits each: the rows wait, and the next commit says so
+            self._log.append(session.stream, records)
         self._dirty.add(session.stream)
         self._pending_bytes += records.nbytes
         self.rows += len(records)

@@ -93,7 +93,7 @@ def drive(folder: RunFolder, config: LaunchConfig, tree: Tree) -> int:
         progress = Progress(folder.name, clock=clock)
         on_exit.callback(progress.close)
         if config.demonstrations.path is not None:
-            copied = copy_demonstrations(Path(config.demonstrations.path).expanduser(), folder.log)
+            copied = copy_demonstrations(Path(config.demonstrations.path).expanduser(), folder.log, config.log)
             progress.say(f"{copied} demonstrations from {config.demonstrations.path}")
         progress.say(f"[bold]{folder.name}[/]  in {folder.root}")
         driver = Driver(folder, config, tree, clock=clock, on_exit=on_exit)

@@ -53,7 +53,7 @@ def compose(root: str, overrides: Sequence[str], *, store: Mapping[str, Mapping[
     for override in overrides:
         if not override.startswith("+") and _key(override) not in known:
             raise ConfigError(f"{_key(override)}: no such key, {nearest(_key(override), known)}")
-    return _compose(root, overrides, store, package)
+    return _compose(root, [_whole(override) for override in overrides], store, package)
 
 
 def nearest(key: str, known: list[str]) -> str:
@@ -83,6 +83,11 @@ def _compose(root: str, overrides: Sequence[str], store: Mapping[str, Mapping[st
 
 def _key(override: str) -> str:
     return override.split("=", 1)[0].lstrip("+~")
+
+
+def _whole(override: str) -> str:
+    """`KEY={A: B}` as Hydra takes it: told to add to the group of keys; what may not be there, `build` refuses."""
+    return f"++{override}" if override.partition("=")[2].startswith("{") and override[0] not in "+~" else override
 
 
 def _check_choice(override: str, choices: Mapping[str, Sequence[str]]) -> None:
@@ -129,6 +134,8 @@ def _value(hint: Any, value: Any, path: str) -> Any:  # noqa: ANN401
         return build(typing.cast(type, hint), value, f"{path}.")
     if origin is tuple:
         return tuple(_value(args[0], v, f"{path}[{i}]") for i, v in enumerate(_sequence(value, path)))
+    if origin is dict and not isinstance(value, Mapping):
+        raise ConfigError(f"{path} = {value!r}, allowed a group of keys; give {path}={{KEY: VALUE}}")
     if origin is dict or hint is Any:
         return value
     return _scalar(hint, value, path)

@@ -26,7 +26,7 @@ class Door:
     def __init__(self, path: Path, *, demonstrations: int = 0, log_config: LogConfig | None = None) -> None:
         self.clock = FakeClock()
         self.tokens: dict[str, int] = {"cell-0": 3, "cell-1": 3}
-        self.log = Log(path, log_config or LogConfig())
+        self.log = Log(path, log_config or LogConfig(), clock=self.clock)
         self.ingest = Ingest(
             "run", self.log, CONFIG, tokens=self.tokens.get, demonstrations=demonstrations, clock=self.clock
         )  # fmt: skip
@@ -85,6 +85,53 @@ def test_rows_are_acknowledged_only_when_they_are_on_disk(door: Door) -> None:
     assert door.commit() == [Ack(STREAM, 4)]
     assert b"".join(chunk.data for chunk in stored(door.log)) == rows.tobytes()
     assert (door.ingest.rows, door.ingest.bytes, door.ingest.online_rows) == (5, rows.nbytes, 4)
+
+
+def test_rows_whose_group_is_not_due_are_neither_acknowledged_nor_counted(tmp_path: Path) -> None:
+    door = Door(tmp_path, log_config=LogConfig(group_ms=200.0))
+    door.hello()
+    rows = episode(length=9)
+    door.send(rows[:3])
+    assert door.commit() == [Ack(STREAM, 2)]
+    door.send(rows[3:])
+    assert not door.ingest.commit_is_due(idle=True)
+    assert door.ingest.wait_s() == CONFIG.tick_s
+    assert door.commit() == []
+    assert (door.ingest.pending, door.ingest.online_rows, door.log.synced(STREAM)) == (True, 3, 2)
+    assert door.send(rows[4:6]) == [Ack(STREAM, 2)]
+    door.clock.advance(0.19)
+    assert 0 < door.ingest.wait_s() < 0.011
+    door.clock.advance(0.011)
+    assert door.ingest.wait_s() == 0
+    assert door.ingest.commit_is_due(idle=True)
+    assert door.commit() == [Ack(STREAM, 9)]
+    assert (door.ingest.pending, door.ingest.online_rows) == (False, 9)
+    door.send(episode(10, 1))
+    assert door.hello()[:2] == [Ack(STREAM, 14), Welcome(STREAM, 14)]
+    door.log.close()
+
+
+def test_a_log_that_commits_each_is_acknowledged_and_a_full_one_does_not_end_the_gateway(tmp_path: Path) -> None:
+    door = Door(tmp_path, log_config=LogConfig(commit="each", segment_bytes=2**16, max_bytes=2**18))
+    door.hello()
+    step, answers = 0, list[Message]()
+    while not any(isinstance(answer, Refused) for answer in answers):
+        assert door.send(episode(step, step // 101, length=100)) == []
+        step += 101
+        answers = door.commit()
+        assert answers == [Ack(STREAM, step - 1)] or isinstance(answers[0], Refused)
+    _make_space(door)
+    assert door.commit()[0] == Ack(STREAM, step - 1)
+    door.log.close()
+
+
+def test_a_codec_that_the_rows_cannot_have_is_said_to_the_edge(tmp_path: Path) -> None:
+    door = Door(tmp_path, log_config=LogConfig(codecs={"observation.state": "png"}))
+    (answer,) = door.hello()
+    assert isinstance(answer, Refused)
+    assert answer.code == "schema"
+    assert answer.text.startswith("log.codecs.observation.state = png: observation.state is float32[")
+    door.log.close()
 
 
 def test_a_second_life_of_the_gateway_welcomes_with_what_it_has(tmp_path: Path) -> None:

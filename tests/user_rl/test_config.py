@@ -35,6 +35,7 @@ class Root:
     loop: Loop = Loop()
     robot: dict[str, Any] = field(default_factory=dict)
     path: str | None = None
+    units: dict[str, str] = field(default_factory=dict)
 
 
 STORE: dict[str, dict[str, Tree]] = {
@@ -64,8 +65,16 @@ def test_overrides_reach_every_depth_and_choose_groups() -> None:
     root = composed("name=x", "loop.rate_hz=5", "loop.pace=free", "loop.names=[b,c]", "robot=hand", "path=/p")
     assert dataclasses.asdict(root) == {
         "name": "x", "steps": 3, "loop": {"rate_hz": 5.0, "pace": Pace.FREE, "names": ("b", "c")},
-        "robot": {"name": "hand"}, "path": "/p",
+        "robot": {"name": "hand"}, "path": "/p", "units": {},
     }  # fmt: skip
+
+
+def test_a_group_of_keys_is_given_whole() -> None:
+    assert composed("name=x", "units={a.*: jpeg:90, b: m}").units == {"a.*": "jpeg:90", "b": "m"}
+    assert composed("name=x", "loop={rate_hz: 2}").loop == Loop(rate_hz=2.0)
+    refuses("loop.rate: no such key, did you mean rate_hz?", "name=x", "loop={rate: 2}")
+    refuses("unit: no such key, did you mean units?", "name=x", "unit={a: b}")
+    refuses("units = 'm', allowed a group of keys; give units={KEY: VALUE}", "name=x", "units=m")
 
 
 def test_a_typo_names_the_nearest_key() -> None:

@@ -184,7 +184,7 @@ def _make(key: str, text: str, field: Field) -> Codec:
 
 def _parsed(key: str, text: str) -> tuple[str, int]:
     """(name, level) of a codec's text."""
-    name, colon, level = text.partition(":")
+    name, colon, level = str(text).partition(":")
     low, high, default = _LEVELS.get(name, (0, 0, 0))
     known = name in _LEVELS or (name in ("raw", "lz4", "png") and not colon)
     if not known or (colon and not (level.isascii() and level.isdigit() and low <= int(level) <= high)):

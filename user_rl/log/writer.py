@@ -132,7 +132,7 @@ class Log:
         with `nosync` what `sync` has made so. StorageFull leaves what was not written pending (`synced` says how far it
         came): free space, commit again.
         """
-        if self.wait_s() == 0 or self._pending_bytes() >= TRANSACTION_BYTES:
+        if self.wait_s() == 0:
             self._commit_all()
         return self._take_moved()
 
@@ -149,7 +149,8 @@ class Log:
 
     def wait_s(self) -> float:
         """Seconds until `commit` makes durable what was appended; 0: it would now."""
-        return self._pace.wait_s()
+        wait_s = self._pace.wait_s()
+        return wait_s if wait_s and self._pending_bytes() < TRANSACTION_BYTES else 0.0
 
     @property
     def pending(self) -> bool:

@@ -1,10 +1,13 @@
 """Compare: two logs of one run are the same, or every row that was lost, doubled or changed is counted."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.user_rl.log.recorded import SCHEMA, mixed, plant, rows
+from tests.user_rl.log import filmed_rows
+from tests.user_rl.log.recorded import SCHEMA, STREAM, mixed, plant, rows
 from user_rl.errors import SchemaMismatch
 from user_rl.log import Comparison, Log, LogConfig, Reader, compare
 from user_rl.rows import make_schema
@@ -122,3 +125,24 @@ def test_two_schemas_are_not_compared(tmp_path: Path) -> None:
         log.commit()
     with pytest.raises(SchemaMismatch, match=r"edge and cloud have different schemas; compare logs of one run"):
         compared(tmp_path)
+
+
+def test_fields_that_were_coded_with_loss_are_left_out_and_named(tmp_path: Path) -> None:
+    parts = [filmed_rows.filmed(0, 10), filmed_rows.filmed(10, 6)]
+    filmed_rows.write(tmp_path / "edge", [np.concatenate(parts)])
+    parts[1]["action.sent"][2] = 0.25
+    parts[1][filmed_rows.DEPTH][4] += 1
+    filmed_rows.write(tmp_path / "cloud", parts, codecs={filmed_rows.FRONT: "jpeg", filmed_rows.DEPTH: "png"})
+    with Reader(tmp_path / "cloud") as reader:
+        assert reader.lossy(STREAM) == {filmed_rows.FRONT}
+    left_out = frozenset({filmed_rows.FRONT})
+    assert compared(tmp_path) == replace(expect(16, differing=2), fields_left_out=left_out)
+    assert expect(1) + compared(tmp_path) == replace(expect(17, differing=2), fields_left_out=left_out)
+
+
+def test_without_loss_every_field_is_compared(tmp_path: Path) -> None:
+    part = filmed_rows.filmed(0, 10)
+    filmed_rows.write(tmp_path / "edge", [part])
+    part[filmed_rows.FRONT][4, 3, 3] += 1
+    filmed_rows.write(tmp_path / "cloud", [part], codecs={filmed_rows.FRONT: "zstd", filmed_rows.DEPTH: "png"})
+    assert compared(tmp_path) == expect(10, differing=1)
