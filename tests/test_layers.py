@@ -23,6 +23,8 @@ BARRED = {
     "cloud": {"mujoco"},
 }
 
+MAY_UNPICKLE = {"cloud/datasets/hil_serl.py"}  # files of others, never from a wire, behind --trust-pickle, arrays only
+
 
 def imported(path: Path) -> set[str]:
     names: set[str] = set()
@@ -44,7 +46,8 @@ def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
 def test_nothing_uses_pickle_or_loads_whole_torch_objects() -> None:
     for package in MAY_IMPORT:
         for path in (ROOT / package).rglob("*.py"):
-            assert not imported(path) & {"pickle", "cloudpickle", "dill", "shelve"}, path
+            found = imported(path) & {"pickle", "cloudpickle", "dill", "shelve"}
+            assert not found or path.relative_to(ROOT).as_posix() in MAY_UNPICKLE, path
             text = path.read_text()
             assert text.count("torch.load(") == text.count("weights_only=True"), path
 

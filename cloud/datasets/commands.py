@@ -68,7 +68,9 @@ def _specs(args: argparse.Namespace, run: RunFolder | None) -> tuple[Schema | No
         cell = trial_cell(build_launch(compose_launch(args.cell)))
         return make_schema(cell.observation, cell.action), f"the cell of {' '.join(args.cell)}"
     if args.like:
-        schema = _schema_in(_log_of(Path(args.runs), args.like))
+        named = (Path(args.runs, args.like), Path(args.like))
+        kept = next((schema for root in named if (schema := kept_schema(root))), None)  # there before the first row
+        schema = kept or _schema_in(_log_of(Path(args.runs), args.like))
         if schema is None:
             raise ConfigError(f"--like {args.like}: has no specs yet, allowed a run or log with rows; choose another")
         return schema, args.like
