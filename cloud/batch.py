@@ -1,4 +1,4 @@
-"""Batch: B transitions as the replay gathers them, numpy, in the units of the rows."""
+"""Batch: B samples as the replay gathers them, numpy, in the units of the rows."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,16 @@ from user_rl.specs import Array
 
 @dataclass(frozen=True)
 class Batch:
-    """Row t and row t+1 of B steps. `done` is a termination: no bootstrap; a time limit is not `done`."""
+    """Row t and what follows it, of B steps. `done` is a termination: no bootstrap; a time limit is not `done`.
 
-    observation: dict[str, Array]  # by name, [B, ...]
-    action: Array  # [B, A] float32, executed
-    reward: Array  # [B] float32
+    The fields that are None belong to other shapes than single transitions (`cloud.store.shapes`), or to priorities.
+    """
+
+    observation: dict[str, Array]  # by name, [B, ...]; [B, L, ...] in a sequence
+    action: Array  # [B, A] float32, executed; [B, L, A] in a chunk or a sequence
+    reward: Array  # [B] float32; over n steps, discounted; [B, L] in a sequence
     done: Array  # [B] bool
-    next_observation: dict[str, Array]
+    next_observation: dict[str, Array]  # [B, ...]
+    discount: Array | None = None  # [B] float32, of what bootstraps: 0 after a termination; None: gamma, unless done
+    mask: Array | None = None  # [B, L] bool, which steps are there; None: one step each
+    weight: Array | None = None  # [B] float32, of importance; None: all 1

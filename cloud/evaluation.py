@@ -3,6 +3,7 @@
 The episodes run in a process of the edge's own (`user-rl-edge eval`), with the very code that drives a robot.
 """
 
+import dataclasses
 import subprocess
 import sys
 import tempfile
@@ -12,8 +13,8 @@ from typing import Any
 from cloud.algorithms import make
 from cloud.algorithms.bc import BcConfig
 from cloud.config import LaunchConfig, algorithm_config
-from cloud.replay import Replay
 from cloud.run import RunFolder, read_json, write_json
+from cloud.store.replay import Replay
 from cloud.weights import WeightStore
 from user_rl.config import Tree
 from user_rl.errors import ConfigError, UserRlError
@@ -62,14 +63,15 @@ def train_baseline(folder: RunFolder, config: LaunchConfig) -> Path | None:
     recipe = BcConfig(policy=algorithm_config(config.algorithm).policy)
     with Reader(folder.log) as reader:
         schema = next(iter(reader.streams().values()))
-        replay = Replay(reader, config.replay, schema, seed=config.seed)
+        only_shown = dataclasses.replace(config.replay, sampler=None, shape={"name": "transition"})
+        replay = Replay(reader, only_shown, schema, seed=config.seed, demonstration_share=recipe.demonstration_share)
         replay.catch_up()
         if not replay.demonstration_count:
             return None
         algorithm = make(recipe, schema, config.seed)
         algorithm.fit_normaliser(replay.observations())
         for number in range(config.evaluation.baseline_updates):
-            algorithm.update(replay.sample(number, recipe.batch_size, recipe.demonstration_share))
+            algorithm.update(replay.sample(number, recipe.batch_size))
     version = WeightStore(folder.baseline).publish(
         algorithm.policy_tensors(), algorithm.policy_spec(), schema=schema.digest,
         updates=config.evaluation.baseline_updates, incarnation="baseline",

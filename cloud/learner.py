@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cloud.algorithm import Algorithm, AlgorithmConfig
 from cloud.algorithms import make
 from cloud.checkpoint import Checkpoints
@@ -23,9 +25,10 @@ from cloud.durable import Disk
 from cloud.limiter import RateLimiter
 from cloud.manifest import RunState
 from cloud.outcome import outcome
-from cloud.replay import LogReader, Replay, ReplayConfig
 from cloud.schema_file import kept_schema
 from cloud.staleness import Staleness, StalenessConfig, StalenessState
+from cloud.store.replay import Replay, ReplayConfig
+from cloud.store.source import Source
 from cloud.timing import Timing
 from cloud.weights import WeightStore, check_finite
 from user_rl.clock import Clock
@@ -37,6 +40,8 @@ log = logging.getLogger(__name__)
 
 
 WAIT_S = 0.005  # between looks at the log when there is nothing to do
+PRIORITIES = "priorities"  # an algorithm's metric [B] that is for the sampler
+SAMPLER = "sampler."  # what its state is called in a checkpoint
 LOOK_S = 0.02  # between looks at the log while updating
 PERMIT_S = 0.1  # between two permits
 FULL_AGAIN_S = 60.0  # between two lines about a full disk
@@ -66,7 +71,7 @@ class Parts:
     """What a learner works with; tests put others in."""
 
     make: Callable[[AlgorithmConfig, Schema, int], Algorithm] = make
-    open_log: Callable[[Path], LogReader] = Reader
+    open_log: Callable[[Path], Source] = Reader
     disk: Disk = field(default_factory=Disk)
 
 
@@ -124,10 +129,17 @@ class Learner:
         try:
             reader, schema = self._wait_for_schema()
             if reader is not None and schema is not None:
-                with closing(reader):
-                    self._learn(Replay(reader, self._replay_config, schema, seed=self._seed), schema)
+                with closing(reader), closing(self._replay(reader, schema)) as replay:
+                    self._learn(replay, schema)
         finally:
             self._checkpoints.close()
+
+    def _replay(self, source: Source, schema: Schema) -> Replay:
+        return Replay(
+            source, self._replay_config, schema, seed=self._seed,
+            demonstration_share=self._recipe.demonstration_share, max_versions=self._config.staleness.max_versions,
+            horizons=self._run / "horizons",
+        )  # fmt: skip
 
     def _learn(self, replay: Replay, schema: Schema) -> None:
         algorithm = self._restore(replay, schema)
@@ -148,8 +160,8 @@ class Learner:
                 self._report(replay, timing)
         self._finish(algorithm, replay, schema, timing, done=done)
 
-    def _wait_for_schema(self) -> tuple[LogReader, Schema] | tuple[None, None]:
-        reader: LogReader | None = None
+    def _wait_for_schema(self) -> tuple[Source, Schema] | tuple[None, None]:
+        reader: Source | None = None
         while not self._stopping.is_set():
             try:
                 reader = self._parts.open_log(self._run / "log") if reader is None else reader
@@ -173,7 +185,9 @@ class Learner:
             return algorithm
         state, tensors = found
         _check_same(state, schema, self._seed)
-        algorithm.load_state_dict(tensors)
+        algorithm.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(SAMPLER)})
+        learned = {n.removeprefix(SAMPLER): t.numpy() for n, t in tensors.items() if n.startswith(SAMPLER)}
+        replay.load_state_dict(learned)
         self.position = Position(
             updates=state.updates, trained_s=state.trained_s, wall_s=state.wall_s, version=state.weight_number
         )
@@ -203,7 +217,8 @@ class Learner:
             return permit
         permit = min(permit, self.staleness.permit(self._generation))
         warm = replay.online_rows >= self._config.warmup_rows
-        return max(permit, replay.online_rows + self.staleness.batch) if warm and not replay.can_sample() else permit
+        starved = warm and not replay.can_sample(self.position.version)
+        return max(permit, replay.online_rows + self.staleness.batch) if starved else permit
 
     def _resume_staleness(self, replay: Replay, state: RunState) -> None:
         if self.staleness is not None:
@@ -226,7 +241,7 @@ class Learner:
         return (
             replay.demonstration_count >= self._demonstrations
             and self.limiter.may_update(replay.online_rows, self.position.updates)
-            and replay.can_sample()
+            and replay.can_sample(self.position.version)
         )
 
     def _count_time(self, elapsed_s: float) -> None:
@@ -238,8 +253,10 @@ class Learner:
         recipe = self._recipe
         if self.position.updates == 0:
             algorithm.fit_normaliser(replay.observations())
-        batch = replay.sample(self.position.updates, recipe.batch_size, recipe.demonstration_share)
+        batch = replay.sample(self.position.updates, recipe.batch_size, self.position.version)
         self._metrics = dict(algorithm.update(batch))
+        if (priorities := self._metrics.pop(PRIORITIES, None)) is not None:
+            replay.learned(self.position.updates, priorities.numpy(force=True))
         self.position.updates += 1
         self._has_updated = True
 
@@ -262,6 +279,8 @@ class Learner:
         Raises SpecError for a state that is not finite: a resume from it could only fail.
         """
         position, tensors = self.position, algorithm.state_dict()
+        learned = replay.state_dict(position.updates)
+        tensors = tensors | {SAMPLER + name: torch.from_numpy(value.copy()) for name, value in learned.items()}
         check_finite({name: tensor.numpy() for name, tensor in tensors.items()})
         state = RunState(
             updates=position.updates, draws=position.updates, log_seq=replay.seq, limiter=self.limiter.state,

@@ -24,7 +24,7 @@ class Transitions:
     observation: dict[str, Tensor]
     action_ba: Tensor  # in [-1, 1]
     reward_b: Tensor
-    goes_on_b: Tensor  # 1, or 0 where the episode terminated
+    goes_on_b: Tensor  # how much of gamma times what follows counts: 1; 0 after a termination; gamma^(n-1) over n steps
     next_observation: dict[str, Tensor]
 
 
@@ -39,15 +39,23 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def to_transitions(batch: Batch, actions: ActionMap, spec: ActorSpec, device: torch.device) -> Transitions:
-    """`batch` on `device`, without what the actor does not look at."""
+def to_transitions(
+    batch: Batch, actions: ActionMap, spec: ActorSpec, device: torch.device, *, gamma: float = 1.0
+) -> Transitions:
+    """`batch` on `device`, without what the actor does not look at. `gamma` is the algorithm's, of one step."""
     return Transitions(
         observation=to_tensors(batch.observation, spec, device),
         action_ba=_tensor(actions.to_unit(batch.action), device),
         reward_b=_tensor(batch.reward, device),
-        goes_on_b=_tensor(1 - batch.done.astype(np.float32), device),
+        goes_on_b=_tensor(_goes_on(batch, gamma), device),
         next_observation=to_tensors(batch.next_observation, spec, device),
     )
+
+
+def _goes_on(batch: Batch, gamma: float) -> Array:
+    if batch.discount is None:
+        return 1 - batch.done.astype(np.float32)
+    return (batch.discount / gamma).astype(np.float32)
 
 
 def to_tensors(observation: Mapping[str, Array], spec: ActorSpec, device: torch.device) -> dict[str, Tensor]:

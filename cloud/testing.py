@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from cloud.durable import Disk
-from user_rl.log import Chunk
+from user_rl.log.chunk import ChunkRef
 from user_rl.rows import Kind, Klass, Schema, make_schema
 from user_rl.specs import Array, Image, box
-from user_rl.wire import digest
 
 
 class _Folder:
@@ -105,31 +104,43 @@ def _flat(folder: _Folder, prefix: str, *, durable: bool) -> Iterator[tuple[str,
 
 
 class MemoryLog:
-    """What cloud.replay.LogReader asks of a log, in memory."""
+    """See cloud.store.source.Source; its chunks are in memory, and it is its own Hold."""
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
-        self._chunks: list[Chunk] = []
+        self.chunks: list[tuple[str, Array]] = []
 
     def add(self, stream: str, records: Array) -> None:
         """Commits rows as one chunk."""
-        data = records.tobytes()
-        self._chunks.append(Chunk(stream, int(records["step"][0]), len(records), digest(data), data))
+        self.chunks.append((stream, records.copy()))
 
     def close(self) -> None:
         """It may be read again after."""
 
     def streams(self) -> dict[str, Schema]:
-        return {chunk.stream: self._schema for chunk in self._chunks}
+        return {stream: self._schema for stream, _ in self.chunks}
 
-    def tail(self, after_seq: int, max_bytes: int) -> list[tuple[int, Chunk]]:
-        found: list[tuple[int, Chunk]] = []
-        for seq, chunk in enumerate(self._chunks[after_seq:], after_seq + 1):
-            max_bytes -= len(chunk.data)
-            if found and max_bytes < 0:
-                break
-            found.append((seq, chunk))
-        return found
+    def refs(self, after_seq: int, max_chunks: int) -> list[ChunkRef]:
+        found = self.chunks[after_seq : after_seq + max_chunks]
+        return [
+            ChunkRef(seq=seq, stream=stream, number=0, first=int(rows["step"][0]), count=len(rows), segment="", form=0)
+            for seq, (stream, rows) in enumerate(found, after_seq + 1)
+        ]
+
+    def hold(self) -> "MemoryLog":
+        return self
+
+    def __enter__(self) -> "MemoryLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing was opened."""
+
+    def plain(self, ref: ChunkRef) -> Array:
+        return self.chunks[ref.seq - 1][1]
+
+    def fetch(self, ref: ChunkRef, rows: Array, out: Array) -> None:
+        out[:] = self.plain(ref)[rows]
 
 
 def state_schema(states: int = 3, actions: int = 2) -> Schema:

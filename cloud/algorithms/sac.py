@@ -73,7 +73,7 @@ class Sac:
         self.actor.normaliser.fit(observation[STATE])
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        data = to_transitions(batch, self._map, self._spec, self._device)
+        data = to_transitions(batch, self._map, self._spec, self._device, gamma=self.config.gamma)
         if self._spec.images:
             data = shifted(data, self.config.image_shift, self._generator)
         features_bf, metrics = self._update_critics(data)

@@ -21,8 +21,8 @@ from cloud.batch import Batch
 from cloud.checkpoint import Checkpoints
 from cloud.durable import Disk
 from cloud.learner import Learner, LearnerConfig, Parts
-from cloud.replay import Replay, ReplayConfig
 from cloud.staleness import StalenessConfig, StalenessState
+from cloud.store.replay import Replay, ReplayConfig
 from cloud.testing import MemoryLog, episode_rows, state_schema
 from cloud.weights import WeightStore
 from policies.config import PolicyConfig
@@ -171,9 +171,9 @@ def watched(watch: Callable[[Batch], None]) -> Callable[[object, Schema, int], R
 def test_update_n_learns_from_draw_n(tmp_path: Path) -> None:
     seen: list[bytes] = []
     learner(tmp_path / "run", log=memory_log(30), make=watched(lambda b: seen.append(b.action.tobytes()))).run()
-    replay = Replay(memory_log(30), ReplayConfig(capacity_rows=1000), SCHEMA, seed=5)
+    replay = Replay(memory_log(30), ReplayConfig(capacity_rows=1000), SCHEMA, seed=5, demonstration_share=0.5)
     replay.refresh()
-    assert seen == [replay.sample(n, 8, 0.5).action.tobytes() for n in range(40)]
+    assert seen == [replay.sample(n, 8).action.tobytes() for n in range(40)]
 
 
 def test_rows_of_another_run_are_not_waited_for_nor_learned_from(tmp_path: Path) -> None:
@@ -474,7 +474,7 @@ def test_the_permit_is_the_smaller_of_the_limiters_and_the_stalenesss(tmp_path: 
 def test_robots_are_let_on_while_nothing_in_the_replay_is_fresh_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Replay, "can_sample", lambda self: self.online_rows < 200)
+    monkeypatch.setattr(Replay, "can_sample", lambda self, version=0: self.online_rows < 200)
     told: list[int | None] = []
     fresh = LearnerConfig(
         warmup_rows=50, tolerance=20.0, publish_every=10, staleness=StalenessConfig(max_versions=0)

@@ -49,14 +49,16 @@ def make_sampler(tree: Tree, look_ahead: int, path: str = "replay.sampler.") -> 
     return make(built, Around(path, look_ahead, inner))
 
 
-def as_configured(demonstration_share: float, *, interventions: bool = True) -> Tree:
-    """What an algorithm asks for that names no sampler: its share of demonstrations first, then online rows."""
+def as_configured(demonstration_share: float, *, interventions: bool = True, max_versions: int | None = None) -> Tree:
+    """What an algorithm asks for that names no sampler: its share of demonstrations first, then online rows, of which
+    none is more than `max_versions` old (None: no limit)."""
+    online: Tree = {"name": "uniform"} if max_versions is None else {"name": "fresh", "max_versions": max_versions}
     shown = {"name": "demonstrations", "interventions": interventions}
     return {
         "name": "mixture",
         "parts": [
             {"share": demonstration_share, "sampler": shown},
-            {"share": 1 - demonstration_share, "sampler": {"name": "uniform"}},
+            {"share": 1 - demonstration_share, "sampler": online},
         ],
     }
 

@@ -1,9 +1,9 @@
 import logging
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud.batch import Batch
-from cloud.replay import Replay, ReplayConfig, machine_memory_bytes
-from cloud.slab import SCARCE, Slab, row_bytes
+from cloud.store.replay import Replay, ReplayConfig, machine_memory_bytes
+from cloud.store.sampler import Moment, Pool
+from cloud.store.samplers.demonstrations import _Succeeded
+from cloud.store.source import Source
 from cloud.testing import MemoryLog, episode_rows, state_schema
 from user_rl.errors import ConfigError
 from user_rl.log import Log, Reader
@@ -25,19 +27,28 @@ Key = tuple[bytes, bytes, float, bool, bytes]  # s, a, r, done, s'
 
 
 def make_replay(
-    log: MemoryLog | Reader, *, capacity: int = 1000, interventions: bool = True, seed: int = 3, schema: Schema = SCHEMA
-) -> Replay:
-    config = ReplayConfig(capacity_rows=capacity, interventions_are_demonstrations=interventions)
-    replay = Replay(log, config, schema, seed=seed)
-    take_all(replay)
+    log: Source, *, capacity: int = 1000, interventions: bool = True, seed: int = 3, schema: Schema = SCHEMA,
+    share: float = 0.5, horizons: Path | None = None, **more: Any,  # noqa: ANN401
+) -> Replay:  # fmt: skip
+    more.setdefault("ahead", 0)  # what is drawn ahead does not see what comes in the meantime
+    config = ReplayConfig(capacity_rows=capacity, interventions_are_demonstrations=interventions, **more)
+    replay = Replay(log, config, schema, seed=seed, demonstration_share=share, horizons=horizons)
+    replay.catch_up()
     return replay
 
 
-def take_all(replay: Replay) -> None:
-    seq = -1
-    while seq != replay.seq:
-        seq = replay.seq
-        replay.refresh()
+def pools(replay: Replay, capacity: int = 1000, *, interventions: bool = True) -> tuple[Array, Array]:
+    """What can be drawn: online, and as a demonstration; row numbers."""
+    end = len(replay.index)
+    at = Moment(index=replay.index, end=end, number=0, capacity_rows=capacity)
+    shown = at.within(_Succeeded()).of(Pool.SHOWN if interventions else Pool.DEMONSTRATIONS)
+    return at.online.matching(), shown.matching()
+
+
+def of_rows(replay: Replay, log: MemoryLog, rows: Array) -> set[Key]:
+    """The transitions that begin at `rows`."""
+    everything = np.concatenate([records for _, records in log.chunks])
+    return {key_of(everything[row], everything[replay.index.next.array[row]]) for row in rows.tolist()}
 
 
 def keys(batch: Batch) -> list[Key]:
@@ -125,11 +136,12 @@ def test_only_true_transitions_are_drawn_and_every_one_can_be(
     history: list[tuple[str, Array]], capacity: int, interventions: bool
 ) -> None:
     log, reference = MemoryLog(SCHEMA), Reference(capacity)
-    replay = make_replay(log, capacity=capacity, interventions=interventions)
+    replays = {
+        share: make_replay(log, capacity=capacity, interventions=interventions, share=share) for share in (0.0, 1.0)
+    }
     demonstrations: dict[tuple[str, int], list[Array]] = {}
     for n, (stream, rows) in enumerate(history):
         log.add(stream, rows)
-        take_all(replay)
         if rows["klass"][0] == Klass.ONLINE:
             reference.add(stream, rows)
         else:
@@ -137,12 +149,13 @@ def test_only_true_transitions_are_drawn_and_every_one_can_be(
             reference.shown = [list(np.concatenate(parts)) for parts in demonstrations.values()]
         online = reference.online_transitions()
         shown = reference.demonstrations() | (reference.interventions() if interventions else set())
-        assert (replay.online.transitions, replay.demonstrations.transitions) == (len(online), len(shown))
-        if online:
-            assert set(keys(replay.sample(n, 200 * len(online), 0.0))) == online
-        if shown:
-            assert set(keys(replay.sample(n, 200 * len(shown), 1.0))) == shown
-    assert replay.online_rows == sum(row["kind"] == Kind.STEP for _, row in reference.online)
+        for share, replay in replays.items():
+            replay.catch_up()
+            if wanted := (shown if share else online):
+                assert set(keys(replay.sample(n, 200 * len(wanted)))) == wanted
+        found = pools(replays[0.0], capacity, interventions=interventions)
+        assert [of_rows(replay, log, rows) for rows in found] == [online, shown]
+    assert replays[0.0].online_rows == sum(row["kind"] == Kind.STEP for _, row in reference.online)
 
 
 def filled(episodes: int = 30, *, demonstrations: int = 5, length: int = 9, schema: Schema = SCHEMA) -> MemoryLog:
@@ -157,34 +170,33 @@ def filled(episodes: int = 30, *, demonstrations: int = 5, length: int = 9, sche
 
 
 def test_the_mixture_is_exact_and_the_demonstrations_come_first() -> None:
-    replay = make_replay(filled())
-    demonstrations = set(keys(replay.sample(0, 4000, 1.0)))
+    demonstrations = set(keys(make_replay(filled(), share=1.0).sample(0, 4000)))
     for share, count in [(0.5, 32), (0.25, 16), (0.0, 0), (1.0, 64), (0.3, 19)]:
-        found = [key in demonstrations for key in keys(replay.sample(1, 64, share))]
+        found = [key in demonstrations for key in keys(make_replay(filled(), share=share).sample(1, 64))]
         assert found == [True] * count + [False] * (64 - count)
 
 
 def test_a_side_that_is_empty_leaves_its_part_to_the_other() -> None:
-    only_shown, only_online = make_replay(filled(0)), make_replay(filled(demonstrations=0))
-    assert set(keys(only_shown.sample(1, 500, 0.0))) == set(keys(only_shown.sample(2, 500, 1.0)))
-    assert len(keys(only_online.sample(1, 64, 0.5))) == 64
+    only_shown, only_online = make_replay(filled(0), share=0.0), make_replay(filled(demonstrations=0))
+    assert set(keys(only_shown.sample(1, 500))) == set(keys(make_replay(filled(0), share=1.0).sample(2, 500)))
+    assert len(keys(only_online.sample(1, 64))) == 64
     assert only_shown.can_sample()
     assert not make_replay(MemoryLog(SCHEMA)).can_sample()
 
 
 def test_a_draw_depends_on_seed_number_and_horizon_alone() -> None:
     first, second, other = make_replay(filled()), make_replay(filled()), make_replay(filled(), seed=4)
-    first.sample(1, 64, 0.5)
-    assert keys(first.sample(2, 64, 0.5)) == keys(second.sample(2, 64, 0.5))
-    assert keys(first.sample(2, 64, 0.5)) != keys(first.sample(3, 64, 0.5))
-    assert keys(first.sample(2, 64, 0.5)) != keys(other.sample(2, 64, 0.5))
-    assert keys(first.sample(2, 64, 0.5)) != keys(make_replay(filled(31)).sample(2, 64, 0.5))
+    first.sample(1, 64)
+    assert keys(first.sample(2, 64)) == keys(second.sample(2, 64))
+    assert keys(first.sample(2, 64)) != keys(first.sample(3, 64))
+    assert keys(first.sample(2, 64)) != keys(other.sample(2, 64))
+    assert keys(first.sample(2, 64)) != keys(make_replay(filled(31)).sample(2, 64))
 
 
 def test_every_transition_is_as_likely_as_another() -> None:
-    replay = make_replay(filled(10, demonstrations=0))
+    replay = make_replay(filled(10, demonstrations=0), share=0.0)
     counts: dict[Key, int] = {}
-    for key in keys(replay.sample(0, 90_000, 0.0)):
+    for key in keys(replay.sample(0, 90_000)):
         counts[key] = counts.get(key, 0) + 1
     assert len(counts) == 90
     assert max(abs(n - 1000) for n in counts.values()) < 6 * 1000**0.5
@@ -194,7 +206,7 @@ def test_a_termination_is_done_and_a_time_limit_is_not() -> None:
     log, rng = MemoryLog(SCHEMA), np.random.default_rng(0)
     log.add("a/1/run", terminated := episode_rows(SCHEMA, rng, length=1))
     log.add("b/1/run", truncated := episode_rows(SCHEMA, rng, length=1, success=False))
-    found = set(keys(make_replay(log).sample(0, 64, 0.0)))
+    found = set(keys(make_replay(log, share=0.0).sample(0, 64)))
     assert found == {key_of(*terminated), key_of(*truncated)}
     assert {(key[3], key[2]) for key in found} == {(True, 1.0), (False, 0.0)}
 
@@ -206,18 +218,15 @@ def test_demonstrations_are_never_evicted_and_failed_ones_never_drawn() -> None:
     for n in range(20):
         log.add("b/2/run", episode_rows(SCHEMA, rng, length=9, first_step=10 * n, number=n))
     replay = make_replay(log, capacity=30)
-    assert replay.demonstrations.transitions == 6300
+    assert [len(rows) for rows in pools(replay, 30)] == [27, 6300]
     assert replay.demonstration_count == 700
-    assert replay.online.transitions == 27
-    assert replay.rows == 7030
 
 
 def test_a_demonstration_that_a_crash_cut_is_never_drawn() -> None:
     log, rng = MemoryLog(SCHEMA), np.random.default_rng(0)
     log.add("a/1/run", episode_rows(SCHEMA, rng, length=5, klass=Klass.DEMONSTRATION)[:4])
     log.add("a/1/run", episode_rows(SCHEMA, rng, length=5, first_step=4, number=1, klass=Klass.DEMONSTRATION))
-    replay = make_replay(log)
-    assert (replay.demonstrations.transitions, replay.demonstrations.size) == (5, 6)
+    assert [len(rows) for rows in pools(make_replay(log))] == [0, 5]
 
 
 def test_a_stream_of_another_schema_is_left_out_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -241,7 +250,7 @@ def test_the_outcomes_of_the_last_episodes_are_known() -> None:
         log.add("a/1/run", rows)
     replay = make_replay(log)
     assert [e.success for e in replay.recent] == [True, False, True]
-    assert (replay.episodes, replay.intervened_rows, replay.online_rows) == (4, 2, 16)
+    assert (replay.intake.episodes, replay.intake.intervened_rows, replay.online_rows) == (4, 2, 16)
     assert {e.length for e in replay.recent} == {4}
 
 
@@ -251,22 +260,20 @@ def test_the_normaliser_sees_every_row_in_memory_but_no_picture() -> None:
     log = filled(3, demonstrations=2, schema=schema)
     seen = make_replay(log, schema=schema).observations()
     assert list(seen) == [STATE]
-    rows = np.concatenate([schema.view(chunk.data) for _, chunk in log.tail(0, 2**20)])
+    rows = np.concatenate([rows for _, rows in log.chunks])
     assert np.array_equal(seen[STATE], rows[STATE])
 
 
-def test_a_capacity_beyond_the_memory_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    each = row_bytes(SCHEMA)
-    config = ReplayConfig(capacity_rows=1000)
-    with pytest.raises(
-        ConfigError, match=rf"^replay\.capacity_rows = 1000 takes 0\.00 GB at {each} bytes a row, allowed "
-    ):
-        Replay(MemoryLog(SCHEMA), config, SCHEMA, seed=0, memory_bytes=1000 * each)
+def test_the_cache_is_as_large_as_its_share_of_memory_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        Replay(MemoryLog(SCHEMA), config, SCHEMA, seed=0, memory_bytes=1250 * each)
-    assert caplog.messages == [f"replay: up to 1000 online rows of {each} bytes, 0.00 GB of memory"]
+        replay = Replay(
+            MemoryLog(SCHEMA), ReplayConfig(capacity_rows=1000), SCHEMA, seed=0, memory_bytes=200 * SCHEMA.row_bytes
+        )
+    assert replay.cache.slots == 100
+    size = f"{100 * SCHEMA.row_bytes / 1e9:.2f} GB"
+    assert caplog.messages == [f"replay: 1000 online rows of {SCHEMA.row_bytes} bytes, 100 of them in memory ({size})"]
     assert machine_memory_bytes() > 2**20
-    with pytest.raises(ConfigError, match="capacity_rows = 1 takes"):
+    with pytest.raises(ConfigError, match="capacity_rows = 1, allowed 2 or more; set replay"):
         Replay(MemoryLog(SCHEMA), ReplayConfig(capacity_rows=1), SCHEMA, seed=0)
 
 
@@ -275,46 +282,57 @@ def test_a_real_log_gives_what_the_log_in_memory_gives(tmp_path: Path) -> None:
     fake = filled()
     with Log(tmp_path) as log:
         log.open_stream("a/1/run", SCHEMA)
-        for _, chunk in fake.tail(0, 2**20):
-            log.append("a/1/run", SCHEMA.view(chunk.data))
+        for stream, rows in fake.chunks:
+            log.append(stream, rows)
             log.commit()
     with Reader(tmp_path) as reader:
-        assert keys(make_replay(reader).sample(5, 64, 0.5)) == keys(make_replay(fake).sample(5, 64, 0.5))
-
-
-def test_a_slab_lists_its_transitions_where_they_are_scarce() -> None:
-    slab, rng = Slab(SCHEMA, 1000), np.random.default_rng(0)
-    for n in range(60):
-        slab.add("a/1/run", episode_rows(SCHEMA, rng, length=5, first_step=6 * n, number=n)[:1])
-    slab.add("a/1/run", episode_rows(SCHEMA, rng, length=5, first_step=1000, number=99))
-    assert slab.transitions * SCARCE < slab.size
-    assert set(slab.draw(rng, 200).tolist()) == {60, 61, 62, 63, 64}
-
-
-def test_neither_a_jump_nor_another_episode_is_a_successor() -> None:
-    slab, rng = Slab(SCHEMA, 100), np.random.default_rng(0)
-    rows = episode_rows(SCHEMA, rng, length=8)
-    slab.add("a/1/run", rows[[0, 1, 4, 5]])
-    assert set(slab.draw(rng, 99).tolist()) == {0, 2}
-    rows["episode"][2:] = 1
-    slab.add("b/1/run", rows[:4])
-    assert set(slab.draw(rng, 99).tolist()) == {0, 2, 4, 6}
-
-
-def test_rows_that_come_twice_the_capacity_at_once_leave_the_newest() -> None:
-    slab, rng = Slab(SCHEMA, 10), np.random.default_rng(0)
-    rows = episode_rows(SCHEMA, rng, length=24)
-    slab.add("a/1/run", rows)
-    assert np.array_equal(slab.recent(STATE, 10), rows[STATE][-10:])
-    assert slab.transitions == 9
+        assert keys(make_replay(reader).sample(5, 64)) == keys(make_replay(fake).sample(5, 64))
 
 
 @pytest.mark.slow
-def test_a_batch_of_256_small_rows_is_drawn_in_well_under_a_millisecond() -> None:
-    replay = make_replay(filled(2000, demonstrations=20, length=60), capacity=100_000)
-    best_s = 1.0
-    for n in range(300):
-        start_s = time.perf_counter()
-        replay.sample(n, 256, 0.5)
-        best_s = min(best_s, time.perf_counter() - start_s)
-    assert best_s < 0.3e-3
+@settings(deadline=None, max_examples=30)
+@given(histories(), st.integers(0, 4), st.lists(st.integers(0, 3), min_size=3, max_size=3))
+def test_batches_are_the_same_whatever_the_cache_holds_and_however_far_ahead(
+    history: list[tuple[str, Array]], ahead: int, sizes: list[int]
+) -> None:
+    log = MemoryLog(SCHEMA)
+    for stream, rows in history:
+        log.add(stream, rows)
+    slow = make_replay(log, cache_rows=0)
+    if not slow.can_sample():
+        return
+    expected = [keys(slow.sample(n, 16)) for n in range(12)]
+    for size in (1, 3, 1000):
+        replay = make_replay(log, cache_rows=size, ahead=ahead, threads=1 + sizes[0])
+        assert [keys(replay.sample(n, 16)) for n in range(12)] == expected
+        replay.close()
+        again = make_replay(log, cache_rows=size, ahead=ahead)
+        assert [keys(again.sample(n, 16)) for n in range(7, 12)] == expected[7:]
+        again.close()
+
+
+def test_a_resumed_run_repeats_its_draws_although_the_log_has_grown_since(tmp_path: Path) -> None:
+    log, rng = filled(10), np.random.default_rng(9)
+    first = make_replay(log, horizons=tmp_path / "horizons", ahead=2)
+    drawn = [keys(first.sample(n, 32)) for n in range(6)]
+    first.close()
+    for n in range(20):
+        log.add("b/1/run", episode_rows(SCHEMA, rng, length=9, first_step=10 * n, number=n))
+    again = make_replay(log, horizons=tmp_path / "horizons", ahead=2)
+    assert [keys(again.sample(n, 32)) for n in range(3, 6)] == drawn[3:]
+    later = {key for n in range(8, 30) for key in keys(again.sample(n, 32))}
+    assert later - set(keys(make_replay(filled(10)).sample(0, 9000)))
+    again.close()
+
+
+def test_rows_that_the_capacity_has_passed_leave_the_cache() -> None:
+    log, rng = filled(3, demonstrations=0), np.random.default_rng(0)
+    replay = make_replay(log, capacity=30, cache_rows=30, share=0.0)
+    replay.sample(0, 500)
+    assert replay.cache.misses == 1000
+    for n in range(3):
+        log.add("b/1/run", episode_rows(SCHEMA, rng, length=9, first_step=10 * n, number=n))
+    replay.catch_up()
+    replay.sample(1, 500)
+    replay.sample(2, 500)
+    assert (replay.cache.hits, replay.cache.misses) == (1000, 2000)
