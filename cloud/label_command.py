@@ -2,13 +2,18 @@
 
 import argparse
 import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from cloud.authority import Authority
 from cloud.bar import bar
+from cloud.label_client import RemoteColumns
+from cloud.label_door import ADDRESS
 from cloud.labels import (
     BY_HAND,
+    WAIT_S,
     FileLabels,
     Labelled,
     Sink,
@@ -21,10 +26,11 @@ from cloud.labels import (
     reader_of,
     writer_name,
 )
-from cloud.run import RunFolder, find_run
+from cloud.run import RunFolder, find_run, read_json
 from cloud.videos.episode import named
+from user_rl.clock import SystemClock
 from user_rl.columns import ColumnReader
-from user_rl.errors import ConfigError
+from user_rl.errors import ConfigError, StorageBusy
 
 
 def label_run(args: argparse.Namespace) -> Labelled:
@@ -90,6 +96,20 @@ def _by_hand(folder: RunFolder, args: argparse.Namespace) -> Labelled:
 
 @contextmanager
 def _sink(folder: RunFolder, args: argparse.Namespace) -> Iterator[Sink]:
-    """The run's columns, taken by this process."""
-    with own_columns(folder) as columns:
-        yield columns
+    """The run's columns, taken by this process; when its gateway has them, the gateway."""
+    address = read_json(folder.root / ADDRESS).get("labels")
+    with ExitStack() as stack:
+        try:
+            sink: Sink = stack.enter_context(own_columns(folder, wait_s=WAIT_S if address is None else 0.0))
+        except StorageBusy:
+            if address is None:
+                raise
+            authority = Authority(Path(args.home).expanduser() / "authority")
+            name = f"label-{os.getpid()}"
+            keys = authority.mint(name, kind="admin", fleet_address="")
+            stack.callback(authority.revoke, name, kind="admin")
+            server = keys.server_curve_public
+            sink = stack.enter_context(
+                RemoteColumns(address, folder.name, keys.curve, server, clock=SystemClock())
+            )  # fmt: skip
+        yield sink

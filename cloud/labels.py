@@ -78,11 +78,11 @@ class FileLabels:
 
 
 @contextmanager
-def own_columns(folder: RunFolder) -> Iterator[Columns]:
+def own_columns(folder: RunFolder, *, wait_s: float) -> Iterator[Columns]:
     """The run's columns, taken by this process; raises StorageBusy naming the process that has them."""
     with reader_of(folder) as reader:
         holdings = Holdings(reader, clock=SystemClock())
-        with Columns(columns_of(folder), holdings, wait_s=WAIT_S) as columns:
+        with Columns(columns_of(folder), holdings, wait_s=wait_s) as columns:
             yield columns
 
 

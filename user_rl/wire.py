@@ -6,6 +6,7 @@ payload is copied or looked into. Digests, order, identity and schema are the re
 
     edge → gateway   Hello, Rows + records              gateway → edge   Welcome, Ack, Permit, Refused
     edge → weights   WeightsQuery, WeightsRange         weights → edge   WeightsOffer, WeightsPart + bytes, Refused
+    labeller → labels  Label + values                   labels → labeller  Labelled, Refused
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ Cursor = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]  # a step; -1: none
 Digest = Annotated[int, msgspec.Meta(ge=0)]  # 64 bits
 Blob = Annotated[bytes, msgspec.Meta(max_length=2**18)]
 
-RefusedCode = Literal["schema", "identity", "order", "digest", "run", "full", "malformed", "hello"]
+RefusedCode = Literal["schema", "identity", "order", "digest", "run", "full", "malformed", "hello", "column", "busy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +127,28 @@ class WeightsPart(_Message, frozen=True, tag="WeightsPart"):
     total: Count
 
 
-Message = Hello | Welcome | Rows | Ack | Permit | Refused | WeightsQuery | WeightsOffer | WeightsRange | WeightsPart
-WITH_PAYLOAD: Final = (Rows, WeightsPart)  # one payload each; the others have none
+class Label(_Message, frozen=True, tag="Label"):
+    """Late values of one stream, in one payload (ids and values, `user_rl.columns.entry`) whose digest is `digest`."""
+
+    run: Name
+    column: Blob  # user_rl.columns.Column as JSON; it is made if it is not there
+    stream: Name
+    digest: Digest
+
+
+class Labelled(_Message, frozen=True, tag="Labelled"):
+    """What became of each value (`user_rl.columns.Verdict`); what was written is durable, as commit `seq` (0: none)."""
+
+    column: Name
+    seq: Count
+    verdicts: Blob
+
+
+Message = (
+    Hello | Welcome | Rows | Ack | Permit | Refused | WeightsQuery | WeightsOffer | WeightsRange | WeightsPart
+    | Label | Labelled
+)  # fmt: skip
+WITH_PAYLOAD: Final = (Rows, WeightsPart, Label)  # one payload each; the others have none
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Message)

@@ -215,7 +215,7 @@ def test_steps_are_not_written_where_episodes_belong(
 def test_who_holds_the_columns_is_named(
     folder: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud.labels.WAIT_S", 0.1)
+    monkeypatch.setattr("cloud.label_command.WAIT_S", 0.1)
     with Columns(folder.root / "columns", Bounds({})):
         assert label(folder, "--episode", "cell-0/abab/2", "--keep") == 1
     assert "columns is held by process" in capsys.readouterr().err

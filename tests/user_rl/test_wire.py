@@ -23,6 +23,8 @@ ONE_OF_EACH: list[Message] = [
     wire.WeightsOffer(b""),
     wire.WeightsRange("run", 1, 0, 2**20),
     wire.WeightsPart(1, 0, 12),
+    wire.Label("run", b"{}", "arm/b/run", 7),
+    wire.Labelled("reward@classifier-3", 4, b"\0\2"),
 ]
 
 

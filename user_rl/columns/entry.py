@@ -5,11 +5,12 @@ Value: stream number u4, count u4, ids u8 [n], then the values: `[n, *shape]` pa
 """
 
 from struct import Struct
+from struct import error as StructError
 
 import numpy as np
 
 from user_rl.columns.spec import TEXT, Column
-from user_rl.errors import StorageCorrupt
+from user_rl.errors import StorageCorrupt, WireError
 from user_rl.specs import Array
 
 KEY = Struct(">QI")  # seq, position
@@ -30,6 +31,15 @@ def pack(column: Column, number: int, ids: Array, values: Array) -> bytes:
         return head + values.tobytes()
     texts = [text.encode() for text in values]
     return head + np.cumsum([len(text) for text in texts], dtype="<u4").tobytes() + b"".join(texts)
+
+
+def unpack(column: Column, data: memoryview) -> tuple[Array, Array]:
+    """Ids and values of an entry that came over a wire; raises WireError for anything that is none."""
+    try:
+        _, ids = ids_of(data)
+        return ids, values_of(column, data)
+    except (StorageCorrupt, StructError, ValueError, IndexError) as error:
+        raise WireError(f"{column.identity}: {len(data)} bytes are no values of it: {error}; drop them") from error
 
 
 def ids_of(data: memoryview) -> tuple[int, Array]:
