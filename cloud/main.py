@@ -77,12 +77,15 @@ def _add_videos(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _add_buffer(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from cloud.buffer_arguments import add_inspect, add_verify
     from cloud.datasets.arguments import add_export, add_import
 
     buffer = commands.add_parser("buffer", help="the experience log of a run: datasets out of it and into it")
     actions = buffer.add_subparsers(required=True, metavar="ACTION")
     add_export(actions).set_defaults(command=_buffer_export)
     add_import(actions).set_defaults(command=_buffer_import)
+    add_inspect(actions).set_defaults(command=_buffer_inspect)
+    add_verify(actions).set_defaults(command=_buffer_verify)
 
 
 def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -234,6 +237,22 @@ def _buffer_import(args: argparse.Namespace) -> int:
 
     print(run_import(args))
     return 0
+
+
+def _buffer_inspect(args: argparse.Namespace) -> int:
+    from cloud.buffer import run_inspect
+
+    return run_inspect(args, _console())
+
+
+def _buffer_verify(args: argparse.Namespace) -> int:
+    from cloud.buffer import run_verify
+
+    return run_verify(args, _console())
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
 def _videos(args: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from user_rl.errors import StorageError
 from user_rl.log import reading
-from user_rl.log.chunk import Chunk, ChunkRef, Gap
+from user_rl.log.chunk import Chunk, ChunkRef, Gap, Span
 from user_rl.log.episodes import Episode
 from user_rl.log.hold import MAX_OPEN, Hold, Source
 from user_rl.log.lock import read_identity
@@ -106,6 +106,15 @@ class Reader:
     def segments(self) -> list[str]:
         """The segments that can be read, oldest first."""
         return self._fresh(lambda: [segment.path.name for segment in self._segments])
+
+    def spans(self) -> dict[str, dict[str, Span]]:
+        """What each segment has of each stream."""
+        return self._fresh(
+            lambda: {
+                segment.path.name: {self._names.by_number[number][0]: span for number, span in segment.spans().items()}
+                for segment in self._segments
+            }
+        )
 
     def snapshot(self, seq: int | None, wanted: Wanted) -> Snapshot:
         """See user_rl.log.snapshot."""

@@ -1,0 +1,125 @@
+"""`user-rl buffer inspect` and `verify`, as an operator sees them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud.main import main
+from cloud.testing import episode_rows, state_schema
+from user_rl.log import Log, LogConfig, verify
+from user_rl.rows import Klass
+
+pytestmark = pytest.mark.slow
+SCHEMA, STREAM = state_schema(), "arm/b1/peg"
+SMALL = LogConfig(segment_bytes=96 * 1024)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs" / "peg"
+    rng = np.random.default_rng(0)
+    with Log(folder / "log", SMALL) as log:
+        log.open_stream(STREAM, SCHEMA)
+        for n in range(120):
+            klass = Klass.DEMONSTRATION if n < 10 else Klass.ONLINE
+            rows = episode_rows(SCHEMA, rng, length=9, first_step=10 * n, number=n, klass=klass, success=n % 3 == 0)
+            rows["is_intervention"] = n == 50
+            log.append(STREAM, rows)
+            log.commit()
+        log.append_gap(STREAM, 1200, 1204)
+        log.commit()
+        log.pin("checkpoint", log.sealed()[:1])
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def buffer(run: Path, action: str, *more: str) -> int:
+    return main(["buffer", action, "peg", "--runs", str(run.parent), *more])
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 8
+    file.write_bytes(data)
+
+
+def test_inspect_says_what_there_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert buffer(run, "inspect", "--json") == 0
+    tree = json.loads(capsys.readouterr().out)
+    (stream,) = tree["streams"]
+    assert stream | {"name": STREAM} == stream
+    expected = {
+        "cursor": 1204, "first_kept": 0, "rows": 1200, "gap_rows": 5, "missing": 0, "episodes": 120, "successes": 40,
+        "demonstrations": 10, "interventions": 10,
+    }  # fmt: skip
+    assert {name: stream[name] for name in expected} == expected
+    assert sum(line["rows"] for line in tree["segments"]) == 1200
+    assert [line["pins"] for line in tree["segments"]].count(["checkpoint"]) == 1
+    assert {line["state"] for line in tree["segments"]} == {"sealed", "written"}
+    assert sum(line["chunks"] for line in tree["segments"]) == 120
+    assert all((line["age_s"] is None) == (line["state"] == "written") for line in tree["segments"])
+
+
+def test_inspect_is_a_table_and_a_picture(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = run / "plot" / "log.png"
+    assert buffer(run, "inspect", "--plot", str(picture)) == 0
+    text = capsys.readouterr().out
+    assert "1,200 rows" in text
+    assert "pinned by" in text
+    assert "checkpoint" in text
+    assert STREAM in text
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sound_log_is_called_sound(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert buffer(run, "verify") == 0
+    assert ": sound, " in capsys.readouterr().out
+    assert main(["buffer", "verify", str(run / "log")]) == 0
+
+
+def test_damage_is_named_and_set_aside_when_asked(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = sorted(file.parent for file in run.glob("log/online-*/footer.json"))[1]
+    flip(folder / "data.mdb")
+    assert buffer(run, "verify") == 1
+    text = capsys.readouterr().out
+    assert f"{folder}/data.mdb: " in text
+    assert "1 damaged segments, 0 of them set aside now; set them aside with --quarantine" in text
+    assert buffer(run, "verify", "--quarantine", "--json") == 1
+    tree = json.loads(capsys.readouterr().out)
+    assert tree["quarantined"] == [folder.name]
+    assert buffer(run, "verify") == 0
+    capsys.readouterr()
+    assert buffer(run, "inspect") == 0
+    text = capsys.readouterr().out
+    assert f"in quarantine: {folder.name}" in text
+    assert "gone: 1 segments" in text
+
+
+def test_nothing_is_set_aside_under_a_writer(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = sorted(file.parent for file in run.glob("log/online-*/footer.json"))[1]
+    with Log(run / "log", SMALL):
+        flip(folder / "data.mdb")
+        assert buffer(run, "verify", "--quarantine") == 1
+    assert "is held by process" in capsys.readouterr().err
+    assert folder.is_dir()
+
+
+def test_what_is_still_written_is_given_up_only_when_told_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (active,) = [f for f in run.glob("log/online-*") if not (f / "footer.json").exists()]
+    data = (active / "data.mdb").read_bytes()
+    (active / "data.mdb").write_bytes(data[: len(data) // 2])
+    assert buffer(run, "verify", "--quarantine") == 1
+    assert active.is_dir()
+    assert "--quarantine --unsealed" in capsys.readouterr().err
+    assert buffer(run, "verify", "--quarantine", "--unsealed") == 1
+    assert not active.exists()
+    assert verify(run / "log") == []
+    with Log(run / "log", SMALL) as log:
+        assert log.synced(STREAM) < 1204
+
+
+def test_a_name_that_is_no_log_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["buffer", "inspect", "nowhere", "--runs", str(tmp_path)]) == 1
+    assert "nowhere: no run in" in capsys.readouterr().err
