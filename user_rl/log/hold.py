@@ -47,12 +47,14 @@ class _Held:
 
     segment: Segment
     txn: "Txn"
+    chunks: "lmdb._Database"
     ends: ExitStack
     sealed: bool
+    known: dict[int, memoryview] = field(default_factory=dict)  # values by seq: `get` touches every page of a value
 
     def get(self, ref: ChunkRef) -> memoryview | None:
         try:
-            return self.txn.get(STEP_KEY.pack(ref.number, ref.first), db=self.segment.table("chunks"))
+            return self.txn.get(STEP_KEY.pack(ref.number, ref.first), None, self.chunks)
         except lmdb.Error as error:
             raise StorageCorrupt(f"{_place(ref)}: {error}; restore this segment") from error
 
@@ -120,6 +122,8 @@ class Hold:
             held = self._begin(ref)
         else:
             self._held.move_to_end(ref.segment)
+            if (known := held.known.get(ref.seq)) is not None:
+                return known
         value = held.get(ref)
         if value is None and not held.sealed:  # committed since this batch began
             self._renew(held)
@@ -128,6 +132,7 @@ class Hold:
             raise StorageCorrupt(f"{_place(ref)}: this chunk is missing; restore this segment")
         if ref.seq not in self._source.sound:
             self._check(ref, value)
+        held.known[ref.seq] = value
         return value
 
     def _check(self, ref: ChunkRef, value: memoryview) -> None:
@@ -150,7 +155,7 @@ class Hold:
                 raise SegmentGone(f"{_place(ref)}: its segment was trimmed; list the chunks again")
             sealed = segment.footer is not None
             txn = stack.enter_context(segment.begin())
-            held = self._held[ref.segment] = _Held(segment, txn, stack.pop_all(), sealed)
+            held = self._held[ref.segment] = _Held(segment, txn, segment.table("chunks"), stack.pop_all(), sealed)
             return held
 
     def _renew(self, held: _Held) -> None:
@@ -167,8 +172,9 @@ class Hold:
 
 
 def _check_offsets(ref: ChunkRef, rows: Array) -> None:
-    if len(rows) and not (rows.min() >= 0 and rows.max() < ref.count):
-        raise IndexError(f"{_place(ref)}: rows {rows.min()} to {rows.max()}, allowed 0 to {ref.count - 1}")
+    listed = rows.tolist()  # a few, mostly: faster than numpy's own minimum
+    if listed and not 0 <= min(listed) <= max(listed) < ref.count:
+        raise IndexError(f"{_place(ref)}: rows {min(listed)} to {max(listed)}, allowed 0 to {ref.count - 1}")
 
 
 def _place(ref: ChunkRef) -> str:
