@@ -17,6 +17,7 @@ from cloud.manifest import FOLDER, MANIFEST, STATE, RunManifest, read_manifest
 from cloud.run import RunFolder
 from cloud.schema_file import NAME as SCHEMA
 from cloud.weights import COUNTER, WEIGHTS
+from user_rl.columns.backup import keep_columns
 from user_rl.errors import StorageCorrupt, StorageError
 from user_rl.log.backup import keep_log
 from user_rl.log.lock import read_identity
@@ -75,7 +76,7 @@ def back_up(folder: RunFolder, target: Path, *, tell: Tell = lambda _: None) -> 
     with closing(Vault(target, tell=tell)) as vault:
         vault.check_same(folder.name, identity.log_id)
         files = _keep_plain(folder, vault) + _keep_learned(folder, vault)
-        files += keep_log(folder.log, vault)
+        files += keep_log(folder.log, vault) + keep_columns(folder.root / "columns", vault)
         index = Index(
             run=folder.name, log_id=identity.log_id, epoch=identity.epoch,
             made=datetime.now(UTC).isoformat(timespec="seconds"), files=files,

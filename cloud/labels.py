@@ -84,6 +84,7 @@ def own_columns(folder: RunFolder, *, wait_s: float) -> Iterator[Columns]:
         holdings = Holdings(reader, clock=SystemClock())
         with Columns(columns_of(folder), holdings, wait_s=wait_s) as columns:
             yield columns
+            columns.prune()  # of what the log has dropped since
 
 
 def columns_of(folder: RunFolder) -> Path:

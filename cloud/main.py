@@ -135,6 +135,9 @@ def _add_fleet(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     enroll.add_argument("--home", default=HOME, help="keys and the fleet's state (default: %(default)s)")
     enroll.add_argument("--fleet", required=True, metavar="HOST:PORT", help="where the edge will find the fleet")
     enroll.add_argument("--out", help="the bundle's file (default: NAME.bundle.json)")
+    enroll.add_argument(
+        "--kind", choices=("edge", "labeller"), default="edge", help="a labeller writes the columns of the writer NAME"
+    )
     enroll.set_defaults(command=_enroll)
 
 
@@ -162,7 +165,10 @@ def _enroll(args: argparse.Namespace) -> int:
 
     path = Path(args.out or f"{args.name}.bundle.json")
     authority = Authority(Path(args.home).expanduser() / "authority")
-    save_bundle(authority.mint(args.name, kind="edge", fleet_address=args.fleet), path)
+    save_bundle(authority.mint(args.name, kind=args.kind, fleet_address=args.fleet), path)
+    if args.kind == "labeller":
+        print(f"{path}: copy it to the machine that labels; cloud.label_client says how it is used")
+        return 0
     print(
         f"{path}: copy it to the robot's controller, then there: user-rl-edge run name={args.name} bundle={path.name}"
     )

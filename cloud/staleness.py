@@ -113,7 +113,7 @@ def allowed(versions: Array, now: int, max_versions: int | None) -> Array:
     """
     if max_versions is None:
         return np.ones(len(versions), bool)
-    fresh: Array = versions >= max(0, now - max_versions)  # no difference of unsigned numbers
+    fresh: Array = versions >= now - max_versions  # no difference of unsigned numbers
     return fresh
 
 

@@ -17,6 +17,8 @@ from cloud.run import RunFolder, find_run, keep_config, list_runs, read_json, wr
 from cloud.schema_file import keep_schema, kept_schema
 from cloud.testing import episode_rows, state_schema
 from cloud.weights import WeightStore
+from user_rl.columns import ColumnReader, Columns, column_from_name
+from user_rl.columns.testing import Bounds
 from user_rl.errors import ConfigError, StorageCorrupt
 from user_rl.log import Log, Reader
 from user_rl.log.backup import LEAP
@@ -133,6 +135,24 @@ def test_a_damaged_run_never_replaces_its_backup(folder: RunFolder, tmp_path: Pa
         back_up(folder, tmp_path / "kept")
     assert (tmp_path / "kept" / "backup.json").read_bytes() == before
     restore(tmp_path / "kept", tmp_path / "back")
+
+
+def test_late_columns_come_back_and_go_on(folder: RunFolder, tmp_path: Path) -> None:
+    rows, column = Bounds({STREAM: 30}), column_from_name("reward@classifier-1")
+    with Columns(folder.root / "columns", rows) as columns:
+        columns.add(column)
+        columns.write(column.identity, STREAM, np.arange(20), np.arange(20) / 2)
+        columns.commit()
+    back_up(folder, tmp_path / "kept")
+    back = RunFolder(Path(restore(tmp_path / "kept", tmp_path / "runs", name="again").folder))
+    with ColumnReader(back.root / "columns") as reader:
+        assert reader.seqs() == {column.identity: 1}
+        values, present = reader.values(column.identity, STREAM, np.arange(31))
+        assert np.flatnonzero(present).tolist() == list(range(20))
+        assert values[:20].tolist() == (np.arange(20) / 2).tolist()
+    with Columns(back.root / "columns", rows) as columns:
+        assert columns.write(column.identity, STREAM, np.array([3, 25]), [1.5, 1.0]).tolist() == [1, 0]
+        assert columns.commit() == {column.identity: 2}
 
 
 def test_a_log_that_ends_before_what_the_manifest_counts_on_is_refused(folder: RunFolder, tmp_path: Path) -> None:

@@ -226,6 +226,17 @@ def test_a_reader_keeps_to_its_memory(tmp_path: Path) -> None:
         found.column(REWARD)
 
 
+def test_labels_that_come_newest_first_take_no_more_memory(tmp_path: Path) -> None:
+    with owner(tmp_path, memory_bytes=2**19) as columns:  # 10,000 ids take 120 kB, in use or not four times that
+        columns.add(reward())
+        for first in range(9_900, -1, -100):
+            columns.write(REWARD, STREAM, np.arange(first, first + 100), np.arange(first, first + 100))
+        columns.commit()
+    with reader(tmp_path) as found:
+        assert np.array_equal(found.values(REWARD, STREAM, np.arange(10_000))[0], np.arange(10_000))
+        assert found.count(REWARD) == 10_000
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
