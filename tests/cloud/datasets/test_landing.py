@@ -100,6 +100,25 @@ def test_what_a_killed_import_left_is_removed_and_a_living_one_is_not(tmp_path: 
     assert sorted(p.name for p in tmp_path.iterdir()) == [".log.import-2", "log"]
 
 
+def test_there_is_a_whole_log_at_every_moment(tmp_path: Path) -> None:
+    write_log(tmp_path / "log", {STREAM: [episode(0)]}, BLIND)
+    looks = 0
+
+    def look(*_: object) -> None:
+        nonlocal looks
+        looks += 1
+        assert os.path.exists(f"{tmp_path}/log/log.json")
+
+    try:
+        with landing(tmp_path / "log") as landed:
+            landed.log.open_stream(OTHER, BLIND)
+            landed.log.append(OTHER, episode(1))
+            sys.setprofile(look)
+    finally:
+        sys.setprofile(None)
+    assert looks > 100
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("is_new", [True, False])
 def test_kill_9_at_any_moment_leaves_all_of_it_or_nothing(tmp_path: Path, is_new: bool) -> None:

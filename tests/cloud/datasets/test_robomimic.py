@@ -62,6 +62,15 @@ def test_without_next_obs_an_open_end_gives_up_its_last_action(tmp_path: Path) -
     assert (done.rows, done.actions_given_up) == (8, 1)
 
 
+def test_an_end_without_reward_is_no_success(tmp_path: Path) -> None:
+    lost = demo(4)
+    lost["rewards"] = np.zeros(4)
+    write_robomimic(tmp_path / "lift.hdf5", [demo(3), lost])
+    done = imported(tmp_path / "lift.hdf5", tmp_path / "log")
+    assert (done.episodes, done.successful) == (2, 1)
+    assert all_rows(tmp_path / "log", done.streams[0])["next.done"].tolist() == [0, 0, 1, 0, 0, 0, 0, 1, 0]
+
+
 def test_a_mask_chooses_demonstrations(tmp_path: Path) -> None:
     demos = [demo(2, seed) for seed in range(11)]
     write_robomimic(tmp_path / "lift.hdf5", demos, masks={"valid": ["demo_10", "demo_2"]})

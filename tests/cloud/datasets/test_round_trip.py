@@ -24,6 +24,7 @@ from tests.cloud.datasets.recordings import (
     stamped,
     write_log,
 )
+from user_rl.errors import StorageError
 from user_rl.log import Reader
 from user_rl.rows import Klass, Schema
 from user_rl.specs import Array
@@ -134,3 +135,17 @@ def test_a_longer_export_of_the_same_log_adds_the_rest(tmp_path: Path) -> None:
     done = import_dataset(tmp_path / "two", "lerobot", tmp_path / "back", Choices())
     assert (done.episodes, done.rows, done.already) == (1, 3, 4)
     assert all_rows(tmp_path / "back", STREAM).tobytes() == np.concatenate([first, second]).tobytes()
+
+
+def test_rows_that_the_log_wrote_off_do_not_come_back_silently(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [stamped(episode_rows(BLIND, rng, length=3, first_step=4 * k, number=k)) for k in range(2)]
+    write_log(tmp_path / "log", {STREAM: rows}, BLIND)
+    export_all(tmp_path / "log", tmp_path / "late", wanted=Wanted(last=1))
+    export_all(tmp_path / "log", tmp_path / "all")
+    import_dataset(tmp_path / "late", "lerobot", tmp_path / "back", Choices())
+    assert all_rows(tmp_path / "back", STREAM).tobytes() == rows[1].tobytes()
+    with pytest.raises(
+        StorageError, match=r"step 0 was written off there and cannot come back; import into a new log$"
+    ):
+        import_dataset(tmp_path / "all", "lerobot", tmp_path / "back", Choices())
