@@ -305,6 +305,7 @@ class Ingest:
         self.demonstrations += sum(e.success and e.klass == Klass.DEMONSTRATION for e in closed)
 
     def _count_log(self) -> None:
+        self.online_rows += self._log.gone().steps  # the run has done them, and the learner counts them too
         for episode in self._log.episodes():
             steps = episode.length + (not episode.closed)  # an open one has no LAST row
             known = EpisodeSum(

@@ -21,6 +21,7 @@ import torch
 from cloud.algorithm import Algorithm, AlgorithmConfig
 from cloud.algorithms import make
 from cloud.checkpoint import Checkpoints
+from cloud.claim_log import LogClaim
 from cloud.durable import Disk
 from cloud.limiter import RateLimiter
 from cloud.manifest import RunState
@@ -34,6 +35,7 @@ from cloud.weights import WeightStore, check_finite
 from user_rl.clock import Clock
 from user_rl.errors import ConfigError, StorageError, StorageFull
 from user_rl.log import Reader
+from user_rl.log.snapshot import Wanted
 from user_rl.rows import Schema
 
 log = logging.getLogger(__name__)
@@ -108,6 +110,7 @@ class Learner:
         self.staleness = _staleness(config, algorithm.update_ratio)
         self.weights = WeightStore(run / "weights", keep=config.keep_versions, disk=parts.disk)
         self._checkpoints = Checkpoints(run, disk=parts.disk)
+        self._claim = self._claim_on(None)
         self._incarnation = secrets.token_hex(8)
         self._stopping = threading.Event()
         self._status: dict[str, Any] = {"phase": "waiting for a robot", "updates": 0, "version": 0}
@@ -130,6 +133,8 @@ class Learner:
             reader, schema = self._wait_for_schema()
             if reader is not None and schema is not None:
                 with closing(reader), closing(self._replay(reader, schema)) as replay:
+                    self._claim = self._claim_on(reader)
+                    replay.intake.online_rows += self._claim.gone_steps()
                     self._learn(replay, schema)
         finally:
             self._checkpoints.close()
@@ -140,6 +145,13 @@ class Learner:
             demonstration_share=self._recipe.demonstration_share, max_versions=self._config.staleness.max_versions,
             horizons=self._run / "horizons",
         )  # fmt: skip
+
+    def _claim_on(self, source: Source | None) -> LogClaim:
+        wanted = Wanted(
+            online_rows=self._replay_config.capacity_rows,
+            interventions=self._replay_config.interventions_are_demonstrations,
+        )
+        return LogClaim(self._run / "log", source, wanted)
 
     def _learn(self, replay: Replay, schema: Schema) -> None:
         algorithm = self._restore(replay, schema)
@@ -185,6 +197,7 @@ class Learner:
             return algorithm
         state, tensors = found
         _check_same(state, schema, self._seed)
+        self._claim.check(state.snapshot)
         algorithm.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(SAMPLER)})
         learned = {n.removeprefix(SAMPLER): t.numpy() for n, t in tensors.items() if n.startswith(SAMPLER)}
         replay.load_state_dict(learned)
@@ -282,7 +295,9 @@ class Learner:
         learned = replay.state_dict(position.updates)
         tensors = tensors | {SAMPLER + name: torch.from_numpy(value.copy()) for name, value in learned.items()}
         check_finite({name: tensor.numpy() for name, tensor in tensors.items()})
+        named = self._checkpoints.manifest()
         state = RunState(
+            snapshot=self._claim.take(replay.seq, named.state.snapshot if named else None),
             updates=position.updates, draws=position.updates, log_seq=replay.seq, limiter=self.limiter.state,
             staleness=self._staleness_state(replay),
             weight_number=position.version, trained_s=position.trained_s, wall_s=position.wall_s,

@@ -7,6 +7,7 @@ import msgspec
 from cloud.limiter import LimiterState
 from cloud.staleness import FreshState, StalenessState
 from user_rl.errors import StorageCorrupt
+from user_rl.log.snapshot import Snapshot
 
 FORMAT = 1
 MANIFEST, FOLDER, STATE = "manifest.json", "checkpoints", "algorithm.safetensors"
@@ -18,6 +19,7 @@ class RunState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     updates: int
     draws: int  # number of the next batch to draw
     log_seq: int  # the last commit of the experience log that the replay had taken in
+    snapshot: Snapshot | None = None  # the log at `log_seq`, whose segments are pinned
     limiter: LimiterState
     staleness: StalenessState | None = None  # None: no limit was set
     fresh: FreshState | None = None  # the queue of on-policy data, where there is one
