@@ -69,6 +69,14 @@ def test_enrolling_writes_a_private_bundle_and_says_what_to_do(
     assert bundle.curve.secret not in said
 
 
+def test_a_labeller_is_enrolled_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "c.json"
+    args = ["enroll", "classifier", "--home", str(tmp_path / "home"), "--fleet", "gpu-box:50051", "--out", str(out)]
+    assert main([*args, "--kind", "labeller"]) == 0
+    assert load_bundle(out).identity == "labeller:classifier"
+    assert "copy it to the machine that labels" in capsys.readouterr().out
+
+
 def test_a_name_that_cannot_be_enrolled_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["enroll", "arm/1", "--home", str(tmp_path), "--fleet", "h:1", "--out", str(tmp_path / "b.json")]
     assert main(args) == 1
