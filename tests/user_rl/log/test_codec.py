@@ -122,6 +122,15 @@ def test_a_chunk_is_coded_only_if_that_saves_bytes() -> None:
     assert packed(filmed(0, 1), {FRONT: "png", WRIST: "lz4"}) is not None
 
 
+def test_fields_that_are_not_wanted_are_not_decoded() -> None:
+    records, out = filmed(0, 4), SCHEMA.new(4)
+    stored = packed(records, {FRONT: "jpeg", DEPTH: "zstd"})
+    assert stored is not None
+    Coded(memoryview(stored), 4, SCHEMA.dtype).fetch(slice(None), out, frozenset({FRONT}))
+    assert not out[FRONT].any()
+    assert (out[DEPTH] == records[DEPTH]).all()
+
+
 def test_the_plain_part_of_a_coded_chunk_is_looked_at_without_decoding() -> None:
     records = filmed(0, 9)
     stored = packed(records, {FRONT: "jpeg", DEPTH: "zstd"})

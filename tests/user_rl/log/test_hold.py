@@ -158,6 +158,9 @@ def test_a_digest_is_checked_once(tmp_path: Path) -> None:
             changed.write(b"\x07")
         assert hold.plain(ref).tobytes() != filmed(0, 2).tobytes()
         hold.close()
+        with hold:
+            assert hold.plain(ref).tobytes() != filmed(0, 2).tobytes()
+        hold.close()
     with Reader(tmp_path / "log") as reader, reader.hold() as hold:
         with pytest.raises(StorageCorrupt):
             hold.plain(ref)
