@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from cloud.datasets.columns import png_from_picture
 from cloud.testing import episode_rows
 from user_rl.log import Log, Reader
-from user_rl.rows import Klass, Schema, make_schema
+from user_rl.rows import Schema, make_schema
 from user_rl.specs import Array, Image, box
 
 FRONT = "observation.images.front"
@@ -160,6 +160,3 @@ def transitions(rng: np.random.Generator, length: int, *, success: bool = True) 
 
 def write_pickle(path: Path, items: object, protocol: int = 4) -> None:
     path.write_bytes(pickle.dumps(items, protocol))
-
-
-__all__ = ["Klass", "episode_rows"]

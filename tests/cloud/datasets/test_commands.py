@@ -11,6 +11,7 @@ from cloud.demonstrations import copy_demonstrations
 from cloud.main import main
 from cloud.run import RunFolder, keep_config
 from cloud.schema_file import keep_schema
+from cloud.testing import episode_rows
 from tests.cloud.datasets.recordings import (
     ACTION,
     BLIND,
@@ -19,7 +20,6 @@ from tests.cloud.datasets.recordings import (
     STATE,
     STREAM,
     all_rows,
-    episode_rows,
     stamped,
     transitions,
     write_log,
