@@ -16,8 +16,8 @@ from user_rl.log.tally import FILE, Count
 from user_rl.rows import Kind, Klass
 
 SMALL = LogConfig(segment_bytes=96 * 1024)
-HELD = st.lists(st.tuples(st.integers(0, 50), st.integers(1, 500), st.integers(0, 9)), max_size=12)
-LIMITS = st.tuples(*(st.none() | st.integers(1, 300) for _ in range(3)))
+HELD = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), st.integers(0, 9)), max_size=12)
+LIMITS = st.tuples(*(st.none() | st.integers(1, 12) for _ in range(3)))
 
 
 def keeping(**keys: object) -> LogConfig:
