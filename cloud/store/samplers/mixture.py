@@ -11,7 +11,7 @@ from user_rl.config import Tree
 from user_rl.errors import NothingToDraw
 from user_rl.specs import Array
 
-CLOSE = 1e-9  # shares are decimal fractions: 0.29 of 100 is 29
+CLOSE = 1e-9  # of the shares to a sum of 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ def counts(shares: Sequence[float], size: int) -> list[int]:
     """
     weights = np.asarray(shares) if sum(shares) > 0 else np.ones(len(shares))
     exact = weights / weights.sum() * size
-    whole = np.floor(exact + CLOSE).astype(np.int64)
+    whole = np.floor(exact).astype(np.int64)
     left = np.argsort(np.round(whole - exact, 9), kind="stable")[: size - int(whole.sum())]
     whole[left] += 1
     return [int(n) for n in whole]
