@@ -74,7 +74,7 @@ class _Child:
         )
 
     def problems(self, now_s: float) -> list[str] | None:
-        """What it found, None while it works. That it could not be done is no damage: a walk that dies is told by it."""
+        """What it found, None while it works. A walk that dies is told in it; a child that fails tells nothing."""
         code = self._process.poll()
         if code is None and now_s < self._until_s:
             return None
