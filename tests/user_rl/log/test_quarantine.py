@@ -107,6 +107,10 @@ def test_a_damaged_segment_is_set_aside_and_the_rest_serves(path: Path, damage: 
 
 def test_numbers_of_commits_are_not_given_twice_when_the_newest_footer_is_lost(path: Path) -> None:
     with Log(path, SMALL) as log:
+        while log._shelf.next_seq - log._shelf.segments[-1].first_seq < 3:
+            log.append(STREAM, rows(log.synced(STREAM) + 1, 5))
+            log.commit()
+        end = log.synced(STREAM)
         before = log._shelf.next_seq
         for segment in log._shelf.segments:
             if not segment.footer:
@@ -114,7 +118,7 @@ def test_numbers_of_commits_are_not_given_twice_when_the_newest_footer_is_lost(p
     broken_footer(sealed(path)[-1])
     with Log(path, SMALL) as log:
         assert log._shelf.next_seq >= before
-        assert log.synced(STREAM) < COUNT - 1  # nobody knows better: the edge sends again what it has
+        assert log.synced(STREAM) < end  # nobody knows better: the edge sends again what it has
         log.append(STREAM, rows(log.synced(STREAM) + 1, 40))
         log.commit()
     with Reader(path) as reader:
