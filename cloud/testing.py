@@ -136,7 +136,7 @@ class MemoryLog:
     def __exit__(self, *_: object) -> None:
         """Nothing was opened."""
 
-    def plain(self, ref: ChunkRef) -> Array:
+    def plain(self, ref: ChunkRef, *, check: bool = True) -> Array:
         return self.chunks[ref.seq - 1][1]
 
     def fetch(self, ref: ChunkRef, rows: Array, out: Array) -> None:

@@ -35,6 +35,7 @@ class Intake:
         self.recent: deque[EpisodeSum] = deque(maxlen=window)  # online, without intervention
         self._tally = EpisodeTally()
         self._ours: dict[str, bool] = {}
+        self._hold = source.hold()
 
     def advance(self, max_chunks: int = CHUNKS) -> bool:
         """Takes in up to `max_chunks` new chunks; whether there was any."""
@@ -50,14 +51,18 @@ class Intake:
         self.seq = refs[-1].seq
         return True
 
+    def close(self) -> None:
+        """Lets go of the log's segments."""
+        self._hold.close()
+
     def _heads(self, refs: list[ChunkRef]) -> tuple[list[ChunkRef], Array]:
         """The headers of the chunks' rows, one after the other; a damaged chunk is left out, with an error line."""
         head: Array = np.empty(sum(ref.count for ref in refs), HEAD)
         raw, good, at = head.view(np.uint8).reshape(len(head), HEAD.itemsize), [], 0
-        with self._source.hold() as hold:
+        with self._hold as hold:
             for ref in refs:
                 try:
-                    records = hold.plain(ref)
+                    records = hold.plain(ref, check=False)  # its rows are checked when they are read
                 except StorageCorrupt as error:
                     log.error("%s; its rows are not learned from", error)
                     continue

@@ -5,21 +5,34 @@ could be faster than that, only colder disks and coded frames gain by one (`clou
 """
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import suppress
 from itertools import pairwise
 
 import numpy as np
 
+from cloud.store.coldness import Coldness, advise
 from cloud.store.index import Index
 from cloud.store.source import Hold, Source
+from user_rl.errors import StorageCorrupt, StorageError
 from user_rl.log.chunk import ChunkRef
+from user_rl.log.segment import SegmentGone
 from user_rl.rows import Schema
 from user_rl.specs import Array
 
 RAW = 0
+LARGE_ROW = 4096  # bytes: a page
 FEW = 32  # rows below which a second thread costs more than it saves
+
+
+class ChunkLost(StorageError):
+    """A chunk that the index knows cannot be read any more; `chunk` is its number there."""
+
+    def __init__(self, chunk: int, reason: str) -> None:
+        super().__init__(reason)
+        self.chunk = chunk
 
 
 class Records:
@@ -29,6 +42,7 @@ class Records:
         self.schema, self._source, self._index, self._threads = schema, source, index, threads
         self._refs: list[ChunkRef] = []  # by the index's number of the chunk
         self._pool = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="records")
+        self._holds: list[Hold] = []
         self._own = threading.local()  # each thread's hold, entered again for each read
 
     def add(self, refs: list[ChunkRef]) -> None:
@@ -51,36 +65,56 @@ class Records:
         dtype = self.schema.dtype[name]
         out: Array = np.empty((len(rows), *dtype.shape), dtype.base)
         with self._hold() as hold:
-            for ref, offsets, part in self._by_chunk(rows):
-                out[part] = hold.plain(ref)[name][offsets]
+            for chunk, offsets, part in self._by_chunk(rows):
+                out[part] = hold.plain(self._refs[chunk])[name][offsets]
         return out
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Ends the threads, and lets go of the log's segments."""
         self._pool.shutdown()
+        for hold in self._holds:
+            hold.close()
 
     def _fetch(self, rows: Array, out: Array, places: Array) -> None:
-        raw = bytes_of(out)
+        start_s = time.perf_counter()
         with self._hold() as hold:
-            for ref, offsets, part in self._by_chunk(rows):
-                if ref.form == RAW:
-                    _copy(bytes_of(hold.plain(ref)), offsets.tolist(), raw, places[part].tolist())
-                else:
-                    _decode(hold, ref, offsets, out, places[part])
+            coldness: Coldness = self._own.coldness
+            if coldness.is_cold and out.itemsize >= LARGE_ROW:
+                self._advise(hold, rows)
+            for chunk, offsets, part in self._by_chunk(rows):
+                self._read(hold, chunk, offsets, out, places[part])
+        coldness.took(len(rows) * out.itemsize, time.perf_counter() - start_s)
 
-    def _hold(self) -> AbstractContextManager[Hold]:
+    def _read(self, hold: Hold, chunk: int, offsets: Array, out: Array, places: Array) -> None:
+        ref = self._refs[chunk]
+        try:
+            if ref.form == RAW:
+                _copy(bytes_of(hold.plain(ref)), offsets.tolist(), bytes_of(out), places.tolist())
+            else:
+                _decode(hold, ref, offsets, out, places)
+        except (StorageCorrupt, SegmentGone) as error:
+            raise ChunkLost(chunk, str(error)) from error
+
+    def _advise(self, hold: Hold, rows: Array) -> None:
+        for chunk, offsets, _ in self._by_chunk(rows):
+            if self._refs[chunk].form == RAW:
+                with suppress(StorageCorrupt, SegmentGone):  # told when it is read
+                    advise(bytes_of(hold.plain(self._refs[chunk], check=False)), offsets.tolist())
+
+    def _hold(self) -> Hold:
         if not hasattr(self._own, "hold"):
-            self._own.hold = self._source.hold()
-        hold: AbstractContextManager[Hold] = self._own.hold
+            self._own.hold, self._own.coldness = self._source.hold(), Coldness()
+            self._holds.append(self._own.hold)
+        hold: Hold = self._own.hold
         return hold
 
-    def _by_chunk(self, rows: Array) -> Iterator[tuple[ChunkRef, Array, slice]]:
-        """(chunk, records in it, which of `rows` these are) for ascending row numbers."""
+    def _by_chunk(self, rows: Array) -> Iterator[tuple[int, Array, slice]]:
+        """(number of the chunk, records in it, which of `rows` these are) for ascending row numbers."""
         chunks, offsets = self._index.chunk.array[rows], self._index.offset.array[rows]
         cuts = np.flatnonzero(np.diff(chunks)) + 1
         for start, end in pairwise([0, *cuts.tolist(), len(rows)]):
             if end > start:
-                yield self._refs[chunks[start]], offsets[start:end], slice(start, end)
+                yield int(chunks[start]), offsets[start:end], slice(start, end)
 
 
 def bytes_of(records: Array) -> Array:

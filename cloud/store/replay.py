@@ -164,6 +164,7 @@ class Replay:
         """Ends the threads; the source is its owner's."""
         self._ahead.close()
         self._records.close()
+        self.intake.close()
         self._horizons.close()
 
     def _depth(self) -> int:

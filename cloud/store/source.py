@@ -1,7 +1,6 @@
 """Source: what the store asks of a log that another process writes. `user_rl.log.Reader` is one."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 from user_rl.log.chunk import ChunkRef
@@ -10,10 +9,20 @@ from user_rl.specs import Array
 
 
 class Hold(Protocol):
-    """Chunks' bytes, mapped, as long as it is open. One thread."""
+    """Chunks' bytes, mapped, while it is entered: for each batch, again and again. One thread."""
 
-    def plain(self, ref: ChunkRef) -> Array:
-        """The records [count] as they lie in the map, without the fields that are coded: read-only, no copy."""
+    def __enter__(self) -> "Hold": ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def close(self) -> None:
+        """Lets go of what it keeps between batches."""
+
+    def plain(self, ref: ChunkRef, *, check: bool = True) -> Array:
+        """The records [count] as they lie in the map, without the fields that are coded: read-only, no copy.
+
+        With `check` all of the chunk is read once and held against its digest.
+        """
 
     def fetch(self, ref: ChunkRef, rows: Array, out: Array) -> None:
         """Writes the records number `rows` [n] of the chunk, decoded, into `out` [n]."""
@@ -27,7 +36,7 @@ class Source(Protocol):
     def refs(self, after_seq: int, max_chunks: int) -> Sequence[ChunkRef]:
         """Committed chunks after `after_seq` in commit order, at most `max_chunks`."""
 
-    def hold(self) -> AbstractContextManager[Hold]:
-        """A look at the bytes for one thread: entered for each batch, again and again."""
+    def hold(self) -> Hold:
+        """A look at the bytes for one thread."""
 
     def close(self) -> None: ...

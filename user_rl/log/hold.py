@@ -84,12 +84,13 @@ class Hold:
         for name in list(self._held):
             self._end(name)
 
-    def plain(self, ref: ChunkRef) -> Array:
+    def plain(self, ref: ChunkRef, *, check: bool = True) -> Array:
         """The chunk's records [count] in the map, read-only; those of a coded chunk without the coded fields.
 
-        Raises SegmentGone when its segment was trimmed, StorageCorrupt naming the chunk.
+        Without `check` its digest is left for later. Raises SegmentGone when its segment was trimmed, StorageCorrupt
+        naming the chunk.
         """
-        value, schema = self._value(ref), self._source.schema(ref.stream)
+        value, schema = self._value(ref, check=check), self._source.schema(ref.stream)
         if ref.form == RAW:
             return np.frombuffer(value, schema.dtype, ref.count)
         return self._coded(ref, value, schema).plain
@@ -115,7 +116,7 @@ class Hold:
     def _coded(self, ref: ChunkRef, value: memoryview, schema: Schema) -> Coded:
         return Coded(value[: -TRAILER.size], ref.count, schema.dtype)
 
-    def _value(self, ref: ChunkRef) -> memoryview:
+    def _value(self, ref: ChunkRef, *, check: bool = True) -> memoryview:
         assert self._entered, "a hold is entered before rows are looked at"
         held = self._held.get(ref.segment)
         if held is None:
@@ -123,6 +124,8 @@ class Hold:
         else:
             self._held.move_to_end(ref.segment)
             if (known := held.known.get(ref.seq)) is not None:
+                if check and ref.seq not in self._source.sound:
+                    self._check(ref, known)
                 return known
         value = held.get(ref)
         if value is None and not held.sealed:  # committed since this batch began
@@ -130,7 +133,7 @@ class Hold:
             value = held.get(ref)
         if value is None:
             raise StorageCorrupt(f"{_place(ref)}: this chunk is missing; restore this segment")
-        if ref.seq not in self._source.sound:
+        if check and ref.seq not in self._source.sound:
             self._check(ref, value)
         held.known[ref.seq] = value
         return value

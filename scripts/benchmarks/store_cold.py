@@ -1,0 +1,69 @@
+"""Sampling when memory holds a quarter of the data: a child in a control group, against bare random reads there."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from cloud.store.replay import Replay, ReplayConfig
+from scripts.benchmarks.store_rows import BATCH, SCHEMA, filled_log
+from user_rl.log import LogConfig, Reader
+
+ROWS, BATCHES, ROUNDS = 16_000, 15, 5
+CGROUP = Path("/sys/fs/cgroup")
+V1 = CGROUP / "memory"  # else one tree for all controllers
+
+
+def cold_ratio(root: Path) -> dict[str, float]:
+    """Rows/s of the store over those of `pread` at random places; nothing where control groups are not ours to make."""
+    group = (V1 if V1.exists() else CGROUP) / f"bench-store-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        print(f"sample_cold_ratio: left out, {group}: {error.strerror}; run it as root", flush=True)
+        return {}
+    try:
+        return _in_group(group, root)
+    finally:
+        group.rmdir()
+
+
+def _in_group(group: Path, root: Path) -> dict[str, float]:
+    rows = filled_log(root / "cold", ROWS, LogConfig())
+    (root / "flat").write_bytes(rows.tobytes())
+    size = rows.nbytes
+    del rows
+    os.sync()
+    limit = "memory.limit_in_bytes" if V1.exists() else "memory.max"
+    (group / limit).write_text(str(size // 4))
+    argv = [sys.executable, "-m", "scripts.benchmarks.store_cold", str(root), str(group)]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, check=True, text=True)
+    return dict(json.loads(done.stdout))
+
+
+def _measure(root: Path) -> dict[str, float]:
+    rng, ratios = np.random.default_rng(1), []
+    file = os.open(root / "flat", os.O_RDONLY)
+    with Reader(root / "cold") as reader:
+        replay = Replay(reader, ReplayConfig(capacity_rows=2 * ROWS, cache_rows=ROWS // 50), SCHEMA, seed=0)
+        replay.catch_up()
+        for turn in range(ROUNDS):
+            start_s = time.perf_counter()
+            for _ in range(BATCHES):
+                for row in rng.integers(ROWS - 1, size=BATCH).tolist():
+                    os.pread(file, 2 * SCHEMA.row_bytes, row * SCHEMA.row_bytes)
+            between_s = time.perf_counter()
+            for number in range(BATCHES):
+                replay.sample(turn * BATCHES + number, BATCH)
+            ratios.append((between_s - start_s) / (time.perf_counter() - between_s))
+        replay.close()
+    return {"sample_cold_ratio": float(np.median(ratios))}
+
+
+if __name__ == "__main__":
+    (Path(sys.argv[2]) / "cgroup.procs").write_text(str(os.getpid()))
+    print(json.dumps(_measure(Path(sys.argv[1]))))
