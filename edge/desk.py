@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 WAIT_S = 0.002  # between two looks while nothing may happen
 TELL_S = 0.25  # between two reports of the same state
+GOING = (State.DEMONSTRATING, State.RUNNING)
 Load = Callable[..., tuple[Version, Policy]]
 
 
@@ -82,20 +83,26 @@ class Desk:
 
     def may_step(self, plan: Plan) -> bool:
         """Whether the episode goes on; waits here, with the robot still, for a permit or for space in the ring."""
-        self.promise(self._config.pulse_limit_s)
-        if self.ended(plan):
+        now_s, orders = self._idle.now_s(), self._orders()
+        self._shared.pulse.promise(now_s + self._config.pulse_limit_s)
+        if self._ended(plan, orders, now_s):
             return False
-        state = self._obstacle(plan)
+        state = self._obstacle(plan, orders)
         if state is None:
-            self.tell(State.DEMONSTRATING if plan.demonstrate else State.RUNNING, version=plan.heading.version)
+            if now_s - self._told_s >= TELL_S or self._told.state not in GOING:
+                self.tell(State.DEMONSTRATING if plan.demonstrate else State.RUNNING, version=plan.heading.version)
             return True
         return self._wait_within(plan, state)
 
     def ended(self, plan: Plan) -> bool:
         """Whether the episode must end at this step: control stops, or the lease is over or another."""
-        orders = self._orders()
-        same = orders.token == plan.orders.token and orders.generation == plan.orders.generation
-        return self._stopping() or not same or self._idle.now_s() >= orders.lease_until_s
+        return self._ended(plan, self._orders(), self._idle.now_s())
+
+    def _ended(self, plan: Plan, orders: Orders, now_s: float) -> bool:
+        same = orders is plan.orders or (
+            orders.token == plan.orders.token and orders.generation == plan.orders.generation
+        )
+        return self._stopping() or not same or now_s >= orders.lease_until_s
 
     def finished(self, plan: Plan, success: bool) -> None:
         """Counts an episode that has its closing row."""
@@ -178,10 +185,10 @@ class Desk:
                 log.error("%s; the robot goes on with the version before it", error)
         return self._weights[1:] if self._weights and orders.weights else None
 
-    def _obstacle(self, plan: Plan) -> State | None:
+    def _obstacle(self, plan: Plan, orders: Orders) -> State | None:
         if self._recorder.ring.free() < 2:  # one row, and the closing one
             return State.NO_SPACE
-        if self._config.free and not plan.demonstrate and self._recorder.step > self._orders().last_step:
+        if self._config.free and not plan.demonstrate and self._recorder.step > orders.last_step:
             return State.NO_PERMIT
         return None
 
@@ -193,7 +200,7 @@ class Desk:
             self.promise(self._config.pulse_limit_s)
             self.tell(state, version=plan.heading.version)
             self._idle.sleep_until(self._idle.now_s() + WAIT_S)
-            state = self._obstacle(plan)
+            state = self._obstacle(plan, self._orders())
         self._pacer.restart()
         return not self.ended(plan)
 

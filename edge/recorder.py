@@ -64,7 +64,7 @@ class Recorder:
         self._zeros = np.zeros(ring.schema.action.shape, np.float32)
         self._run = b""
         self._heading: Heading | None = None
-        self.step = self.episode = self.frame = 0
+        self.step = self.episode = self.frame = self._slot = 0
 
     def counters(self, generation: int) -> tuple[int, int]:
         """The next step and the next episode in the stream of `generation`."""
@@ -80,14 +80,14 @@ class Recorder:
 
     def observe(self, seen: Observation) -> None:
         """Copies the observation of the row that `act` or `close` will finish."""
-        slot = self.ring.slot()
+        slot = self._slot = self.ring.slot()
         for name, values, stamps_s in self._columns:
             values[slot] = seen.values[name]
             stamps_s[slot] = seen.stamps_s[name]
 
     def act(self, step: Step) -> None:
         """Finishes and publishes a row of kind STEP."""
-        slot, (executed, proposed, sent) = self.ring.slot(), self._actions
+        slot, (executed, proposed, sent) = self._slot, self._actions
         executed[slot], sent[slot] = step.executed, step.sent
         proposed[slot] = self._zeros if step.proposed is None else step.proposed
         self._publish(slot, Kind.STEP, step.source, step.is_intervention, step)
@@ -96,17 +96,16 @@ class Recorder:
         """Publishes the closing row, if the episode has any row."""
         if self.frame:
             self.observe(seen)
-            slot = self.ring.slot()
             for column in self._actions:
-                column[slot] = self._zeros
-            self._publish(slot, Kind.LAST, Source.POLICY, False, None)
+                column[self._slot] = self._zeros
+            self._publish(self._slot, Kind.LAST, Source.POLICY, False, None)
 
     def _publish(self, slot: int, kind: Kind, source: Source, is_intervention: bool, step: Step | None) -> None:
         h = self._heading
         assert h is not None, "begin() comes first"
         after = (0.0, False, False, False) if step is None else (step.reward, step.done, step.truncated, step.success)
         self._header.pack_into(
-            self.ring.bytes, slot * self.ring.schema.row_bytes, self.step, self.episode, self.frame, kind, source,
+            self.ring.bytes, slot * self._rows.itemsize, self.step, self.episode, self.frame, kind, source,
             is_intervention, h.klass, h.version, h.version_hash, self._run, h.token, self._task,
             0.0 if step is None else step.stamp_s, h.clock_offset_s, *after,
         )  # fmt: skip

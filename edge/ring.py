@@ -59,12 +59,13 @@ class Ring:
 
     def publish(self, generation: int) -> None:
         """Shows the row in `slot()` to the consumer."""
-        assert self.free() > 0, "the producer must look at free() first"
-        slot = self.slot()
+        head = self._counters[HEAD]
+        assert head - self._counters[TAIL] < self.capacity, "the producer must look at free() first"
+        slot = head % self.capacity
         start = slot * self._row_bytes
         self._slots[SLOT_WORDS * slot] = xxh3_64_intdigest(self.bytes[start : start + self._row_bytes])
         self._slots[SLOT_WORDS * slot + 1] = generation
-        self._counters[HEAD] += 1
+        self._counters[HEAD] = head + 1
 
     def last(self) -> Batch | None:
         """The newest row ever published, whether released or not: how a restarted producer goes on."""

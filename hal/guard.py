@@ -8,9 +8,9 @@ A command on a reading older than its limit halts the robot and raises SensorSta
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from math import isfinite
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from user_rl.errors import ConfigError, HardwareError, RobotFault, RobotUnreacha
 from user_rl.specs import Array
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _EARLY = 0.5  # periods by which one command may come early: a loop that was late once may catch up
 
@@ -58,13 +57,20 @@ class Guarded:
     def open(self) -> None:
         self._check_latch()
         self._sent, self._stamp_s = None, -np.inf
-        self._latching(self.robot.open)
+        try:
+            self.robot.open()
+        except RobotFault as error:
+            self._latch(str(error), error)
         self._is_open = True
 
     def read(self) -> RobotState:
         self._check_latch()
-        state = self._latching(self.robot.read)
-        self._check_state(state.values)
+        try:
+            state = self.robot.read()
+        except RobotFault as error:
+            self._latch(str(error), error)
+        if self._limits:
+            self._check_state(state.values)
         self._stamp_s = state.stamp_s
         return state
 
@@ -75,7 +81,10 @@ class Guarded:
         target = self._limited(target)
         self._check_age()
         self._wait_for_turn()
-        self._sent = self._latching(lambda: self.robot.command(target))
+        try:
+            self._sent = self.robot.command(target)
+        except RobotFault as error:
+            self._latch(str(error), error)
         return self._sent
 
     def halt(self) -> None:
@@ -87,7 +96,7 @@ class Guarded:
         self.robot.close()
 
     def _limited(self, target: Array) -> Array:
-        if target.shape != self._low.shape or not np.isfinite(target).all():
+        if target.shape != self._low.shape or not all(map(isfinite, target.tolist())):
             raise SpecError(
                 f"{self._spec.model} was asked for {target.tolist()}, allowed {len(self._low)} finite numbers; "
                 "nothing was sent, mend what produced it"
@@ -95,7 +104,7 @@ class Guarded:
         target = target.astype(np.float32, copy=False)
         if self._max_change is not None and self._sent is not None:
             target = np.clip(target, self._sent - self._max_change, self._sent + self._max_change)
-        return np.minimum(np.maximum(target, self._low), self._high)
+        return target if self._spec.command.has(target) else np.minimum(np.maximum(target, self._low), self._high)
 
     def _check_age(self) -> None:
         limit_s = self.config.max_state_age_s
@@ -129,14 +138,7 @@ class Guarded:
         if self._fault is not None:
             raise RobotFault(self._fault)
 
-    def _latching(self, call: Callable[[], T]) -> T:
-        try:
-            return call()
-        except RobotFault as error:
-            self._latch(str(error), error)
-            raise
-
-    def _latch(self, fault: str, cause: RobotFault | None = None) -> None:
+    def _latch(self, fault: str, cause: RobotFault | None = None) -> NoReturn:
         self._fault = fault
         log.error("latched: %s", fault)
         try:

@@ -6,6 +6,8 @@ A spec is checked at the four seams (driver in, driver out, wire in, batch in) a
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
+from operator import le
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from user_rl.errors import SpecError
 
 Array = NDArray[Any]
+SHORT = 32  # elements; below it numpy's calls cost more than Python's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +47,18 @@ class Box:
     def check(self, value: Array) -> None:
         """Raises SpecError naming the first element that is not finite or leaves its bounds."""
         _check_form(self.name, value, self._shape, _FLOAT32)
-        low, high = self._bounds
-        good = (value >= low) & (value <= high)
-        if not self._is_finite:
-            good &= np.isfinite(value)
-        if not good.all():
-            self._refuse(int(np.argmin(good)), value)
+        if not self.has(value):
+            low, high = self._bounds
+            self._refuse(int(np.argmin((value >= low) & (value <= high) & np.isfinite(value))), value)
+
+    def has(self, value: Array) -> bool:
+        """Whether every element is finite and within its bounds."""
+        if len(value) > SHORT:
+            low, high = self._bounds
+            return bool(((value >= low) & (value <= high)).all() and (self._is_finite or np.isfinite(value).all()))
+        (lows, highs), numbers = self._lists, value.tolist()
+        inside = all(map(le, lows, numbers)) and all(map(le, numbers, highs))
+        return inside and (self._is_finite or all(map(isfinite, numbers)))
 
     def clip(self, value: Array) -> Array:
         """The nearest vector inside the bounds, float32."""
@@ -59,6 +68,11 @@ class Box:
     @cached_property
     def _bounds(self) -> tuple[Array, Array]:
         return np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
+
+    @cached_property
+    def _lists(self) -> tuple[list[float], list[float]]:
+        low, high = self._bounds
+        return low.tolist(), high.tolist()
 
     @cached_property
     def _is_finite(self) -> bool:

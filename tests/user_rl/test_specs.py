@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from user_rl.errors import SpecError
-from user_rl.specs import Box, Image, box
+from user_rl.specs import SHORT, Box, Image, box
 
 ARM = box("command", [("dx", "m", -0.1, 0.1), ("dyaw", "rad", -1, 1)])
 
@@ -68,3 +68,19 @@ def test_clipping_gives_the_nearest_value_that_passes(values: list[float]) -> No
     clipped = ARM.clip(f32(*values))
     ARM.check(clipped)
     assert np.array_equal(clipped, np.minimum(np.maximum(f32(*values), f32(-0.1, -1)), f32(0.1, 1)))
+
+
+@pytest.mark.parametrize("length", [2, SHORT, SHORT + 1, 200])
+@pytest.mark.parametrize("bound", [1.0, np.inf])
+def test_a_value_is_judged_alike_whatever_its_length(length: int, bound: float) -> None:
+    spec = box("x", [(f"x{i}", "", -bound, bound) for i in range(length)])
+    value = np.zeros(length, np.float32)
+    assert spec.has(value)
+    spec.check(value)
+    for bad in (np.nan, np.inf, -np.inf, *((2.0, -2.0) if bound == 1.0 else ())):
+        for i in (0, length - 1):
+            value[:] = 0
+            value[i] = bad
+            assert not spec.has(value)
+            with pytest.raises(SpecError, match=rf"x\.x{i} = {bad:.4g}, allowed "):
+                spec.check(value)
