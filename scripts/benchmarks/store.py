@@ -20,6 +20,7 @@ from cloud.store.replay import Replay, ReplayConfig
 from scripts.benchmarks.machine import record
 from scripts.benchmarks.store_cold import cold_ratio
 from scripts.benchmarks.store_disk import disk_ratio, insert_ratio
+from scripts.benchmarks.store_peers import installed
 from scripts.benchmarks.store_rows import BATCH, SCHEMA, filled_log, small_log
 from user_rl.log import LogConfig, Reader
 from user_rl.specs import Array
@@ -82,15 +83,18 @@ def seconds(batch: Callable[[int], list[Array]], count: int) -> float:
     return (time.perf_counter() - start_s) / count
 
 
-def sample_ratio(name: str, yardstick: Yardstick, store: Store, warm_up: int) -> dict[str, float]:
+Draw = Callable[[int], list[Array]]
+
+
+def sample_ratio(name: str, yardstick: Yardstick, draw: Draw, warm_up: int) -> dict[str, float]:
     """How fast the store is against the yardstick, and what it costs in CPU time against it."""
-    seconds(store.batch, warm_up)
+    seconds(draw, warm_up)
     rounds, cpu = [], []
     for _ in range(ROUNDS):
         clock = time.process_time()
         bare = seconds(yardstick.batch, BATCHES)
         between = time.process_time()
-        ours = seconds(store.batch, BATCHES)
+        ours = seconds(draw, BATCHES)
         cpu.append((time.process_time() - between) / max(1e-9, between - clock))
         rounds.append((bare, ours))
     ratio = statistics.median(bare / ours for bare, ours in rounds)
@@ -144,7 +148,7 @@ def pause_ms(path: Path) -> float:
     return 1e3 * took_s
 
 
-def measure(root: Path) -> dict[str, float]:
+def measure(root: Path, *, peers: bool) -> dict[str, float]:
     """Every figure."""
     rows = filled_log(root / "raw", ROWS, LogConfig())
     filled_log(root / "jpeg", ROWS, JPEG)
@@ -155,10 +159,13 @@ def measure(root: Path) -> dict[str, float]:
     for name, log, share, more in cases:
         config = dataclasses.replace(CONFIG, cache_rows=int(share * ROWS * 1.02), **more)
         store = Store(root / log, config)
-        figures |= sample_ratio(name, yardstick, store, warm_up=60 if share == 1.0 else 10)
+        figures |= sample_ratio(name, yardstick, store.batch, warm_up=60 if share == 1.0 else 10)
         if name == "sample_cache10_raw":
             figures["learner_wait_share"] = wait_share(store)
         store.close()
+    if peers:
+        for name, make in installed().items():
+            figures |= sample_ratio(f"peer_{name}", yardstick, make(rows), warm_up=10)
     figures |= insert_ratio(root, rows) | disk_ratio(root / "turned", rows)
     figures["open_1m_s"] = open_seconds(root / "million", 1_000_000)
     figures["snapshot_pause_ms"] = pause_ms(root / "million")
@@ -171,9 +178,4 @@ if __name__ == "__main__":
     parser.add_argument("--peers", action="store_true", help="also run the peers that are installed")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-store-") as folder:
-        found = measure(Path(folder))
-        if args.peers:
-            from scripts.benchmarks.store_peers import peers
-
-            found |= peers()
-    record("store", found, args.json)
+        record("store", measure(Path(folder), peers=args.peers), args.json)
