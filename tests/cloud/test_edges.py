@@ -30,9 +30,10 @@ def wait_for(condition: "object", what: str) -> None:
 
 
 def gone(pid: int) -> bool:
+    """Whether a child's every thread has ended; it is left to be waited for. A zombie may still have threads."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    except ChildProcessError:
         return True
 
 
