@@ -1,14 +1,16 @@
-"""Files that are whole or not there, and locks that name their holder."""
+"""Files that are whole or not there, folders that change places, and locks that name their holder."""
 
+import ctypes
 import fcntl
 import os
 import shutil
 from pathlib import Path
 
 from user_rl.clock import Clock, SystemClock
-from user_rl.errors import StorageBusy
+from user_rl.errors import StorageBusy, StorageError
 
 POLL_S = 0.05
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -34,6 +36,18 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Two names change what they stand for at one instant; durable once their folders are synced.
+
+    Raises StorageError where the file system cannot.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    failed = libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
+    if failed:
+        why = os.strerror(ctypes.get_errno())
+        raise StorageError(f"{other}: cannot be replaced at once here: {why}; use a local disk, or a new name")
 
 
 def free_bytes(path: Path) -> int | None:

@@ -5,7 +5,6 @@ linked, not copied). Only when all is durable does it take the target's place, i
 already the two change places at once (renameat2, RENAME_EXCHANGE). What a killed import left is removed by the next.
 """
 
-import ctypes
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from user_rl.errors import StorageBusy, StorageError
-from user_rl.files import FileLock, sync_folder
+from user_rl.files import FileLock, exchange, sync_folder
 from user_rl.log import Log
 
-AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 SEALED = "footer.json"  # a segment's folder that has one is read-only
 
 
@@ -77,15 +75,6 @@ def clone_log(source: Path, copy: Path) -> None:
                 os.fsync(file.fileno())
     for folder in (copy, *(path for path in copy.rglob("*") if path.is_dir())):
         sync_folder(folder)
-
-
-def exchange(one: Path, other: Path) -> None:
-    """Two folders change their names at one instant; raises StorageError where the file system cannot."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    failed = libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
-    if failed:
-        why = os.strerror(ctypes.get_errno())
-        raise StorageError(f"{other}: cannot be replaced at once here: {why}; import into a new log on a local disk")
 
 
 def _sweep(target: Path) -> None:

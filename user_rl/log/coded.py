@@ -5,7 +5,7 @@ the length of every row's blob (u32) and the blobs; the codecs as JSON, {field: 
 row can be taken without decoding another, and a chunk can be read whatever the configuration is by then.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
@@ -59,17 +59,17 @@ class Coded:
 
     def __init__(self, stored: memoryview, count: int, dtype: np.dtype[Any]) -> None:
         """Raises StorageCorrupt if the parts do not add up."""
-        self.layout = make_layout(dtype, _text(stored))
+        self.layout = make_layout(dtype, codecs_text(stored))
         at = count * self.layout.plain.itemsize
         self.plain: Array = np.frombuffer(stored, self.layout.plain, count)
-        self._columns: list[tuple[list[int], memoryview]] = []
+        self.columns: list[tuple[list[int], memoryview]] = []  # by coded field: where the blobs end, the blobs
         for name, _, _, _ in self.layout.coded:
             lengths = np.frombuffer(stored, "<u4", count, at)
             ends = np.cumsum(lengths, dtype=np.int64)
             start, at = at + lengths.nbytes, at + lengths.nbytes + int(ends[-1])
             if at > len(stored):
                 raise StorageCorrupt(f"{name}: blobs of {ends[-1]} bytes, {len(stored)} are stored; restore it")
-            self._columns.append(([0, *ends.tolist()], stored[start:at]))
+            self.columns.append(([0, *ends.tolist()], stored[start:at]))
 
     def fetch(self, rows: Rows, out: Array, without: frozenset[str] = frozenset()) -> None:
         """Decodes the records `rows` into `out`, [rows] records; fields in `without` are left as they are."""
@@ -77,7 +77,7 @@ class Coded:
         for start, at, size in self.layout.runs:
             into[:, at : at + size] = plain[rows, start : start + size]
         wanted = range(len(plain))[rows] if isinstance(rows, slice) else rows.tolist()
-        for (name, codec, at, size), (ends, blobs) in zip(self.layout.coded, self._columns, strict=True):
+        for (name, codec, at, size), (ends, blobs) in zip(self.layout.coded, self.columns, strict=True):
             if name not in without:
                 for slot, row in zip(into[:, at : at + size], wanted, strict=True):
                     decoded(name, codec, blobs[ends[row] : ends[row + 1]], slot)
@@ -98,9 +98,18 @@ def packed(records: Array, codecs: Mapping[str, str]) -> bytes | None:
     return b"".join(parts) if sum(map(len, parts)) < records.nbytes else None
 
 
+def joined(parts: Sequence["Coded"], text: bytes) -> bytes:
+    """The stored bytes of these chunks' records one after the other; all have the codecs `text`, none is coded anew."""
+    stored = [part.plain.tobytes() for part in parts]
+    for at in range(len(parts[0].layout.coded)):
+        stored += [np.diff(part.columns[at][0]).astype("<u4").tobytes() for part in parts]
+        stored += [bytes(part.columns[at][1]) for part in parts]
+    return b"".join([*stored, text, LENGTH.pack(len(text))])
+
+
 def lossy_fields(stored: memoryview, dtype: np.dtype[Any]) -> tuple[str, ...]:
     """The fields of a coded chunk that are not the bytes that were appended."""
-    return tuple(name for name, codec, _, _ in make_layout(dtype, _text(stored)).coded if codec.lossy)
+    return tuple(name for name, codec, _, _ in make_layout(dtype, codecs_text(stored)).coded if codec.lossy)
 
 
 def bytes_of(records: Array) -> Array:
@@ -109,6 +118,7 @@ def bytes_of(records: Array) -> Array:
     return records.view(np.uint8).reshape(len(records), records.dtype.itemsize)
 
 
-def _text(stored: memoryview) -> bytes:
+def codecs_text(stored: memoryview) -> bytes:
+    """The codecs of a coded chunk, as they are stored."""
     (size,) = LENGTH.unpack_from(stored, len(stored) - LENGTH.size)
     return bytes(stored[len(stored) - LENGTH.size - size : len(stored) - LENGTH.size])
