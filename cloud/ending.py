@@ -36,8 +36,8 @@ def finish(
         **{key: status.get(key) for key in ("phase", "episodes", "env_steps", "updates", "wall_s", "trained_s")},
         "success_rate_last_50": status.get("success_rate"), "rows": compared.rows, "rows_lost": compared.rows_lost,
         "rows_duplicated": compared.rows_duplicated, "rows_differing": compared.rows_differing,
-        "weight_versions": WeightStore(folder.weights).highest(), "seed": config.seed,
-        "evaluation": None, "baseline": None, **{key: status.get(key) for key in DISK_KEYS},
+        "rows_dropped": compared.rows_dropped, "weight_versions": WeightStore(folder.weights).highest(),
+        "seed": config.seed, "evaluation": None, "baseline": None, **{key: status.get(key) for key in DISK_KEYS},
     }  # fmt: skip
     if config.robots.simulated and config.evaluation.episodes:
         _evaluate(report, folder, config, tree, console=console)

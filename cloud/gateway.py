@@ -50,7 +50,7 @@ class Gateway:
             clock=clock,
             schema=kept_schema(weights.parent),
         )
-        self._upkeep = Upkeep(log_, clock)
+        self._upkeep = Upkeep(log_, clock, verify_hours=config.verify_hours)
         self._root, self._kept = weights.parent, self._ingest.schema
         self._experience = ServerChannel(f"tcp://{config.host}:{config.port}", keys, allowed)
         with ExitStack() as undo:

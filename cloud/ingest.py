@@ -18,6 +18,7 @@ from user_rl.channels import Received
 from user_rl.clock import Clock
 from user_rl.errors import ConfigError, SchemaMismatch, SpecError, StorageFull, WireError
 from user_rl.log import Log
+from user_rl.log.upkeep import VERIFY_HOURS
 from user_rl.rows import Klass, Schema, schema_from_bytes
 from user_rl.specs import Array
 from user_rl.wire import (
@@ -59,6 +60,13 @@ class GatewayConfig:
     lost_after_s: float = 10.0  # a peer that cannot be reached for so long is forgotten
     tick_s: float = 0.02  # between looks at stop, permits and full disks when nothing arrives
     part_bytes: int = 2**20  # of the weights, per answer, at most
+    verify_hours: float = VERIFY_HOURS  # between two looks at a sealed segment's bytes
+
+    def __post_init__(self) -> None:
+        if not self.verify_hours > 0:
+            raise ConfigError(
+                f"gateway.verify_hours = {self.verify_hours}, allowed more than 0; leave it out for a day"
+            )
 
     def at(self, port: int, weights_port: int) -> "GatewayConfig":
         """The same, at these ports."""

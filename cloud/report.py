@@ -60,6 +60,7 @@ def _summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("updates, weight versions", f"{report['updates']:,}, {report['weight_versions']:,}"),
         ("training, whole run", f"{report['trained_s']:.0f} s, {report['wall_s']:.0f} s"),
         ("rows lost, rows duplicated", f"{report['rows_lost']}, {report['rows_duplicated']}"),
+        *([("rows dropped by retention", f"{report['rows_dropped']:,}")] if report.get("rows_dropped") else []),
     ]
 
 

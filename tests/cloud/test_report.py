@@ -42,6 +42,16 @@ def test_a_summary_without_an_evaluation_leaves_its_lines_out(tmp_path: Path) ->
     assert "cloning" not in text
 
 
+def test_rows_that_retention_dropped_have_a_line_of_their_own(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    summarise(REPORT | {"rows_dropped": 0}, RunFolder(tmp_path), console=console)
+    assert "dropped" not in console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO above
+    summarise(REPORT | {"rows_dropped": 12_000, "rows_lost": 1}, RunFolder(tmp_path), console=console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "rows dropped by retention  12,000" in text
+    assert "1, 0" in text
+
+
 def test_a_metrics_line_that_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     assert read_metrics(path) == []

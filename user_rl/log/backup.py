@@ -3,22 +3,26 @@
 One instant, because a stream's rows go to the segments of several classes: copies taken one after the other could hold
 rows whose predecessors they lack, which a restored log would never ask for again. What is sealed is copied as it is;
 what is still written is copied by LMDB, from read transactions that were all open before any of their writers committed
-again. A restored log goes on at an epoch that no life of the lost one has had.
+again. What was dropped (`gone.json`, `dropped/`) is copied as it was at that instant. Pins are not: their holders
+choose anew. A restored log goes on at an epoch that no life of the lost one has had.
 """
 
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
 from user_rl.errors import StorageCorrupt, StorageError
 from user_rl.files import write_atomically
+from user_rl.log.dropped import dropped_files
 from user_rl.log.lock import FORMAT, IDENTITY_BYTES, Identity, read_identity
 from user_rl.log.segment import Segment, SegmentGone, is_segment_name
+from user_rl.log.tally import FILE
 from user_rl.log.vault import Index, Kept, Vault, told
 from user_rl.log.verify import verify
 
@@ -88,8 +92,24 @@ def _keep(path: Path, vault: Vault) -> list[Kept]:
     identity = read_identity(path)
     with instant(path) as (sealed, live):  # what is live comes first: while it is pinned, its file can only grow
         kept = [_keep_live(segment, txn, vault) for segment, txn in live.items()]
+        gone = _gone(path, {segment.path.name for segment in (*sealed, *live)})
     _check_live(path, identity, kept, vault)
+    kept += [vault.write(f"{LOG}{name}", partial(_put, data)) for name, data in gone.items()]
     return kept + [file for segment in sealed for file in _keep_sealed(segment, vault)]
+
+
+def _put(data: bytes, into: BinaryIO) -> None:
+    into.write(data)
+
+
+def _gone(path: Path, names: set[str]) -> dict[str, bytes]:
+    """The files that say what is gone, while all these segments are there; raises SegmentGone."""
+    files = [path / FILE, *(file for file in dropped_files(path) if file.stem not in names)]
+    found = {str(file.relative_to(path)): file.read_bytes() for file in files if file.is_file()}
+    for name in names:
+        if not (path / name).is_dir():
+            raise SegmentGone(f"{path / name}: was dropped while it was copied; ask again")
+    return found
 
 
 def _keep_live(segment: Segment, txn: "Txn", vault: Vault) -> Kept:

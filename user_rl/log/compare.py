@@ -12,6 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from user_rl.errors import SchemaMismatch
+from user_rl.log.chunk import Span
 from user_rl.log.reader import Reader
 from user_rl.rows import Schema
 from user_rl.specs import Array
@@ -24,10 +25,11 @@ class Comparison:
     """What the cloud's log of a run has of one edge's."""
 
     rows: int  # distinct rows that both have
-    rows_lost: int  # the edge has, the cloud has not; and what the cloud wrote off as a gap
+    rows_lost: int  # the edge has, the cloud has not; and what the cloud wrote off as a gap; not what it dropped
     rows_waiting: int  # of those lost: beyond the cloud's cursor, still to be sent
     rows_duplicated: int  # further copies of a row in the cloud's log
     rows_differing: int  # both have them, the bytes are not the same
+    rows_dropped: int = 0  # the cloud had them, and its retention gave them up
     fields_left_out: frozenset[str] = frozenset()  # in any of the streams: coded with loss, hence not compared
 
     def __add__(self, other: "Comparison") -> "Comparison":
@@ -37,6 +39,7 @@ class Comparison:
             rows_waiting=self.rows_waiting + other.rows_waiting,
             rows_duplicated=self.rows_duplicated + other.rows_duplicated,
             rows_differing=self.rows_differing + other.rows_differing,
+            rows_dropped=self.rows_dropped + other.rows_dropped,
             fields_left_out=self.fields_left_out | other.fields_left_out,
         )
 
@@ -62,14 +65,38 @@ def _compare_stream(edge: Reader, cloud: Reader, stream: str, *, known: bool) ->
     cursor = cloud.synced(stream) if known else -1
     both = np.intersect1d(ours["step"], theirs["step"])
     lost = np.setdiff1d(np.union1d(ours["step"], _gap_steps(cloud, stream)), theirs["step"])
+    dropped = cloud.dropped(stream) if known else []
     return Comparison(
         rows=len(both),
-        rows_lost=len(lost),
+        rows_lost=_lost(lost, theirs["step"], dropped),
         rows_waiting=int(np.count_nonzero(lost.astype(np.int64) > cursor)),
         rows_duplicated=len(theirs) - len(np.unique(theirs["step"])),
         rows_differing=_differing(ours, theirs, both),
+        rows_dropped=sum(span.rows for span in dropped),
         fields_left_out=without,
     )
+
+
+def _lost(missing: NDArray[Any], here: NDArray[Any], dropped: list[Span]) -> int:
+    """How many rows are lost: within what was dropped those that the dropped segments never had, else the missing."""
+    lost = 0
+    for first, last in _joined(dropped):
+        rows = sum(span.rows for span in dropped if first <= span.first <= last)
+        within = np.unique(here[(here >= first) & (here <= last)])
+        lost += max(0, last - first + 1 - len(within) - rows)
+        missing = missing[(missing < first) | (missing > last)]
+    return lost + len(missing)
+
+
+def _joined(spans: list[Span]) -> list[tuple[int, int]]:
+    """[first, last] of what these spans cover, apart from each other."""
+    runs: list[tuple[int, int]] = []
+    for first, last in sorted((span.first, span.last) for span in spans):
+        if runs and first <= runs[-1][1]:
+            runs[-1] = (runs[-1][0], max(last, runs[-1][1]))
+        else:
+            runs.append((first, last))
+    return runs
 
 
 def _differing(ours: Array, theirs: Array, both: NDArray[Any]) -> int:

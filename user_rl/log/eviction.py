@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from user_rl.errors import StorageBusy, StorageCorrupt, StorageFull
+from user_rl.log.dropped import keep_footer, prepare
+from user_rl.log.durable import translated
 from user_rl.log.pins import holding, pinned
 from user_rl.log.retention import Held, OnFull, RetentionConfig, outdated
 from user_rl.log.segment import Segment
@@ -22,6 +24,8 @@ class Eviction:
         self._shelf, self._config, self._wall = shelf, config, wall
         if config.drops:
             Tally(shelf.path).prepare()
+            with translated(shelf.path, 4096):
+                prepare(shelf.path)
 
     def apply(self) -> int:
         """Drops the oldest segment that the config keeps no longer; returns the bytes freed, 0: nothing to drop."""
@@ -75,6 +79,7 @@ class Eviction:
     def _drop(self, segment: Segment) -> int:
         try:
             Tally(self._shelf.path).add(segment.path.name, count_of(segment.footer, segment.klass))
+            keep_footer(segment.path)
             freed = self._shelf.drop(segment)
         except StorageFull:
             return 0

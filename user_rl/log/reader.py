@@ -15,6 +15,7 @@ from typing import TypeVar
 from user_rl.errors import StorageError
 from user_rl.log import reading
 from user_rl.log.chunk import Chunk, ChunkRef, Gap, Span
+from user_rl.log.dropped import dropped_spans
 from user_rl.log.episodes import Episode
 from user_rl.log.hold import MAX_OPEN, Hold, Source
 from user_rl.log.lock import read_identity
@@ -115,6 +116,10 @@ class Reader:
                 for segment in self._segments
             }
         )
+
+    def dropped(self, stream: str) -> list[Span]:
+        """What retention dropped of a stream, one span for each segment."""
+        return self._fresh(lambda: dropped_spans(self.path).get(self._names.number(stream), []))
 
     def snapshot(self, seq: int | None, wanted: Wanted) -> Snapshot:
         """See user_rl.log.snapshot."""

@@ -14,9 +14,12 @@ from tests.user_rl.log.test_full import disk as disk
 from user_rl.errors import StorageBusy, StorageCorrupt, StorageError, StorageFull
 from user_rl.log import Log, LogConfig, Reader, verify
 from user_rl.log.backup import LEAP, keep_log, restore_log
+from user_rl.log.dropped import dropped_files, dropped_spans, keep_footer
 from user_rl.log.durable import drop_folder
 from user_rl.log.lock import read_identity
+from user_rl.log.retention import RetentionConfig
 from user_rl.log.segment import Segment, hash_file
+from user_rl.log.tally import Tally
 from user_rl.log.vault import Index, Kept, Tell, Vault, read_index
 from user_rl.rows import Klass
 
@@ -203,6 +206,24 @@ def test_a_folder_holds_the_backup_of_one_run(path: Path, tmp_path: Path) -> Non
         back_up(path, tmp_path / "vault")
     with Log(path, SMALL), pytest.raises(StorageBusy, match="this process has it open already"):
         back_up(path, tmp_path / "vault")
+
+
+def test_a_backup_says_what_retention_dropped_and_pins_nothing(tmp_path: Path) -> None:
+    path, folder = tmp_path / "log", tmp_path / "vault"
+    config = LogConfig(segment_bytes=96 * 1024, retention=RetentionConfig(keep_rows=300))
+    write(path, 0, 1500)
+    with Log(path, config) as log:
+        log.pin("checkpoint", log.sealed()[-1:])
+        while log.retain():
+            pass
+        gone, spans = log.gone(), dropped_spans(path)
+    assert gone.segments == len(list((path / "dropped").iterdir())) > 1
+    keep_footer(next(file.parent for file in path.glob("online-*/footer.json")))  # as of one that is about to leave
+    back_up(path, folder)
+    copy = restore(folder, tmp_path / "restored")
+    assert (Tally(copy).count(), dropped_spans(copy)) == (gone, spans)
+    assert sorted(file.name for file in (copy / "dropped").iterdir()) == [f.name for f in dropped_files(path)]
+    assert not (copy / "pins").exists()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -10,6 +11,11 @@ from tests.user_rl.log import filmed_rows
 from tests.user_rl.log.recorded import SCHEMA, STREAM, mixed, plant, rows
 from user_rl.errors import SchemaMismatch
 from user_rl.log import Comparison, Log, LogConfig, Reader, compare
+from user_rl.log.chunk import Span
+from user_rl.log.compare import _joined, _lost
+from user_rl.log.dropped import keep_footer, prepare
+from user_rl.log.retention import RetentionConfig
+from user_rl.log.segment import Footer, Segment
 from user_rl.rows import make_schema
 from user_rl.specs import Array, box
 
@@ -146,3 +152,55 @@ def test_without_loss_every_field_is_compared(tmp_path: Path) -> None:
     part[filmed_rows.FRONT][4, 3, 3] += 1
     filmed_rows.write(tmp_path / "cloud", [part], codecs={filmed_rows.FRONT: "zstd", filmed_rows.DEPTH: "png"})
     assert compared(tmp_path) == expect(10, differing=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("planted", ["gap", "silent"])
+def test_rows_that_retention_dropped_are_not_lost_and_a_lost_one_beside_them_is(tmp_path: Path, planted: str) -> None:
+    """Lost is step 3, which went with a dropped segment, as a gap or without a word; all demonstrations stay."""
+    record(tmp_path / "edge", [(ONE, mixed(0, 1500, length=20)), (TWO, mixed(0, 40))])
+    config = LogConfig(segment_bytes=96 * 1024, retention=RetentionConfig(keep_rows=300))
+    with Log(tmp_path / "cloud", config) as log:
+        for name, part in ((TWO, mixed(0, 40)), (ONE, mixed(0, 3, length=20))):
+            log.open_stream(name, SCHEMA)
+            log.append(name, part)
+        log.append_gap(ONE, 3, 3)
+        log.append(ONE, mixed(4, 1496, length=20))
+        log.commit()
+        assert sum(gap.last - gap.first + 1 for gap in log.gaps()) == 1
+        while log.retain():
+            pass
+        gone = log.gone().rows
+        assert gone > 300
+    if planted == "silent":
+        for file in (tmp_path / "cloud" / "dropped").glob("*.json"):
+            footer = msgspec.json.decode(file.read_bytes(), type=Footer)
+            bare = {n: replace(span, covered=span.rows) for n, span in footer.spans.items()}
+            file.write_bytes(msgspec.json.encode(msgspec.structs.replace(footer, spans=bare)))
+    found = compared(tmp_path)
+    assert found.rows_dropped == gone
+    assert found == replace(expect(1540 - 1 - gone, lost=1), rows_dropped=gone)
+    assert (found + found).rows_dropped == 2 * gone
+
+
+def test_what_is_dropped_counts_only_once_it_has_left(tmp_path: Path) -> None:
+    for side in ("edge", "cloud"):
+        record(tmp_path / side, [(ONE, mixed(0, 1500, length=20))], segment_bytes=96 * 1024)
+    folder = min((tmp_path / "cloud").glob("online-*"))
+    prepare(tmp_path / "cloud")
+    keep_footer(folder)
+    assert compared(tmp_path) == expect(1500)
+    footer = Segment(folder).footer
+    assert footer is not None
+    folder.rename(tmp_path / "away")
+    assert compared(tmp_path) == replace(expect(1500 - footer.rows), rows_dropped=footer.rows)
+    (tmp_path / "cloud" / "dropped" / f"{folder.name}.json").unlink()
+    assert compared(tmp_path) == expect(1500 - footer.rows, lost=footer.rows)
+
+
+def test_overlapping_spans_are_taken_once() -> None:
+    spans = [Span(1, 0, 9, 5, 5), Span(1, 5, 14, 6, 6), Span(1, 20, 29, 10, 10)]
+    here = np.array([2, 4, 6, 15], np.uint64)
+    assert _joined(spans) == [(0, 14), (20, 29)]
+    missing = np.array([0, 1, 16, 17, 25], np.uint64)
+    assert _lost(missing, here, spans) == (15 - 3 - 11) + 0 + 2

@@ -1,4 +1,4 @@
-"""Upkeep: retention at a bounded rate, and every sealed segment verified once by a child."""
+"""Upkeep: retention at a bounded rate, and every sealed segment verified by a child, again and again."""
 
 import logging
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from user_rl.log.retention import RetentionConfig
 from user_rl.log.upkeep import EVERY_S, Upkeep
 
 pytestmark = pytest.mark.slow
+DAY_S = 24 * 3600.0
 SMALL = LogConfig(segment_bytes=96 * 1024)
 
 
@@ -31,6 +32,12 @@ def fill(log: Log, count: int) -> None:
         log.commit()
 
 
+def flip(file: Path, at: float) -> None:
+    data = bytearray(file.read_bytes())
+    data[int(at * len(data))] ^= 4
+    file.write_bytes(data)
+
+
 def verify_all(upkeep: Upkeep, clock: FakeClock, log: Log) -> None:
     """Steps until no child works and none is to come."""
     while True:
@@ -39,8 +46,13 @@ def verify_all(upkeep: Upkeep, clock: FakeClock, log: Log) -> None:
         child = upkeep._child
         if child is not None:
             child._process.wait()
-        elif upkeep._seen >= set(log.sealed()):
+        elif is_seen(upkeep, clock, log):
             return
+
+
+def is_seen(upkeep: Upkeep, clock: FakeClock, log: Log) -> bool:
+    """Whether every sealed segment was looked at within the last day, and no other is remembered as one."""
+    return {name for name, at_s in upkeep._seen.items() if at_s > clock.now_s() - DAY_S} == set(log.sealed())
 
 
 def test_it_drops_a_segment_a_second_at_most(tmp_path: Path) -> None:
@@ -61,20 +73,33 @@ def test_each_sealed_segment_is_verified_once_and_what_is_sealed_later_too(log: 
     clock = FakeClock()
     upkeep = Upkeep(log, clock)
     verify_all(upkeep, clock, log)
-    assert upkeep._seen == set(log.sealed())
+    assert is_seen(upkeep, clock, log)
     fill(log, 400)
-    assert upkeep._seen < set(log.sealed())
+    assert not is_seen(upkeep, clock, log)
     verify_all(upkeep, clock, log)
-    assert upkeep._seen == set(log.sealed())
+    assert is_seen(upkeep, clock, log)
+
+
+def test_a_bit_that_flips_after_the_verification_is_found_a_day_later(log: Log) -> None:
+    clock = FakeClock()
+    upkeep = Upkeep(log, clock)
+    verify_all(upkeep, clock, log)
+    name, seen = log.sealed()[1], dict(upkeep._seen)
+    flip(log.path / name / "data.mdb", 0.6)
+    clock.advance(DAY_S - 200)
+    upkeep.step()
+    assert upkeep._seen == seen
+    assert upkeep._child is None
+    clock.advance(200)
+    verify_all(upkeep, clock, log)
+    assert name not in log.sealed()
+    assert log.gone().segments == 1
 
 
 @pytest.mark.parametrize("at", [0.3, 0.6, 0.97])
 def test_flipped_bits_end_in_quarantine_with_one_line(log: Log, caplog: pytest.LogCaptureFixture, at: float) -> None:
     name = log.sealed()[1]
-    file = log.path / name / "data.mdb"
-    data = bytearray(file.read_bytes())
-    data[int(at * len(data))] ^= 4
-    file.write_bytes(data)
+    flip(log.path / name / "data.mdb", at)
     clock = FakeClock()
     upkeep = Upkeep(log, clock)
     verify_all(upkeep, clock, log)
