@@ -63,7 +63,9 @@ def train_baseline(folder: RunFolder, config: LaunchConfig) -> Path | None:
     recipe = BcConfig(policy=algorithm_config(config.algorithm).policy)
     with Reader(folder.log) as reader:
         schema = next(iter(reader.streams().values()))
-        only_shown = dataclasses.replace(config.replay, sampler=None, shape={"name": "transition"})
+        only_shown = dataclasses.replace(
+            config.replay, sampler=None, shape={"name": "transition"}, reward=None, reward_required=False
+        )
         replay = Replay(reader, only_shown, schema, seed=config.seed, demonstration_share=recipe.demonstration_share)
         replay.catch_up()
         if not replay.demonstration_count:

@@ -33,7 +33,7 @@ from cloud.store.source import Source
 from cloud.timing import Timing
 from cloud.weights import WeightStore, check_finite
 from user_rl.clock import Clock
-from user_rl.errors import ConfigError, StorageError, StorageFull
+from user_rl.errors import ConfigError, NothingToDraw, StorageError, StorageFull
 from user_rl.log import Reader
 from user_rl.log.snapshot import Wanted
 from user_rl.rows import Schema
@@ -143,7 +143,7 @@ class Learner:
         return Replay(
             source, self._replay_config, schema, seed=self._seed,
             demonstration_share=self._recipe.demonstration_share, max_versions=self._config.staleness.max_versions,
-            horizons=self._run / "horizons",
+            run=self._run,
         )  # fmt: skip
 
     def _claim_on(self, source: Source | None) -> LogClaim:
@@ -159,8 +159,7 @@ class Learner:
         timing = Timing(self._clock, checkpoint_s=self._config.checkpoint_s, metrics_s=self._config.metrics_s)
         while not (done := self._is_done(replay)) and not self._stopping.is_set():
             self._take_in(replay)
-            if self._may_update(replay):
-                self._update(algorithm, replay)
+            if self._may_update(replay) and self._update(algorithm, replay):
                 if self.position.updates % self._config.publish_every == 0:
                     self._publish(algorithm, schema)
             else:
@@ -262,16 +261,21 @@ class Learner:
         self.position.wall_s += elapsed_s
         self.position.trained_s += elapsed_s if self._has_updated else 0.0
 
-    def _update(self, algorithm: Algorithm, replay: Replay) -> None:
+    def _update(self, algorithm: Algorithm, replay: Replay) -> bool:
         recipe = self._recipe
         if self.position.updates == 0:
             algorithm.fit_normaliser(replay.observations())
-        batch = replay.sample(self.position.updates, recipe.batch_size, self.position.version)
+        try:
+            batch = replay.sample(self.position.updates, recipe.batch_size, self.position.version)
+        except NothingToDraw as error:  # the log has just lost what there was
+            log.warning("no update: %s", error)
+            return False
         self._metrics = dict(algorithm.update(batch))
         if (priorities := self._metrics.pop(PRIORITIES, None)) is not None:
             replay.learned(self.position.updates, priorities.numpy(force=True))
         self.position.updates += 1
         self._has_updated = True
+        return True
 
     def _publish(self, algorithm: Algorithm, schema: Schema) -> None:
         """Makes the next version; raises SpecError when the weights are not finite."""
@@ -299,7 +303,7 @@ class Learner:
         state = RunState(
             snapshot=self._claim.take(replay.seq, named.state.snapshot if named else None),
             updates=position.updates, draws=position.updates, log_seq=replay.seq, limiter=self.limiter.state,
-            staleness=self._staleness_state(replay),
+            columns=replay.columns, staleness=self._staleness_state(replay),
             weight_number=position.version, trained_s=position.trained_s, wall_s=position.wall_s,
             incarnation=self._incarnation, seed=self._seed, schema=schema.digest,
         )  # fmt: skip

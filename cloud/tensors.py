@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from cloud.batch import Batch
+from cloud.batch import Batch, Values
 from policies.config import STATE, ActionMap, ActorSpec
 from policies.pixels import random_shift
 from user_rl.errors import ConfigError
@@ -45,7 +45,7 @@ def to_transitions(
     """`batch` on `device`, without what the actor does not look at. `gamma` is the algorithm's, of one step."""
     return Transitions(
         observation=to_tensors(batch.observation, spec, device),
-        action_ba=_tensor(actions.to_unit(batch.action), device),
+        action_ba=_tensor(_unit(actions, batch.action), device),
         reward_b=_tensor(batch.reward, device),
         goes_on_b=_tensor(_goes_on(batch, gamma), device),
         next_observation=to_tensors(batch.next_observation, spec, device),
@@ -58,7 +58,7 @@ def _goes_on(batch: Batch, gamma: float) -> Array:
     return (batch.discount / gamma).astype(np.float32)
 
 
-def to_tensors(observation: Mapping[str, Array], spec: ActorSpec, device: torch.device) -> dict[str, Tensor]:
+def to_tensors(observation: Mapping[str, Values], spec: ActorSpec, device: torch.device) -> dict[str, Tensor]:
     """What the actor looks at, by name."""
     return {name: _tensor(observation[name], device) for name in spec.names}
 
@@ -72,7 +72,17 @@ def shifted(data: Transitions, pad: int, generator: Generator) -> Transitions:
     )
 
 
-def _tensor(array: Array, device: torch.device) -> Tensor:
+def _unit(actions: ActionMap, action: Values) -> Values:
+    """As `ActionMap.to_unit`, where the action is."""
+    if isinstance(action, np.ndarray):
+        return actions.to_unit(action)
+    low, high = (torch.from_numpy(edge).to(action.device) for edge in (actions.centre, actions.half))
+    return (action - low) / high
+
+
+def _tensor(array: Values, device: torch.device) -> Tensor:
+    if isinstance(array, Tensor):
+        return array.to(device)
     return torch.from_numpy(array if array.flags.writeable else array.copy()).to(
         device
     )  # torch wants to be able to write

@@ -95,15 +95,15 @@ class ActionMap:
         self.low, self.high = np.asarray(action.low, np.float32), np.asarray(action.high, np.float32)
         if not (np.isfinite(self.low) & np.isfinite(self.high) & (self.low < self.high)).all():
             raise ConfigError(f"{action.name} has bounds {action.low} … {action.high}, allowed finite ones, low < high")
-        self._centre = np.asarray((np.float64(self.low) + self.high) / 2, np.float32)
-        self._half = np.asarray((np.float64(self.high) - self.low) / 2, np.float32)
+        self.centre = np.asarray((np.float64(self.low) + self.high) / 2, np.float32)
+        self.half = np.asarray((np.float64(self.high) - self.low) / 2, np.float32)
 
     def to_unit(self, action: Array) -> Array:
         """From units to [-1, 1]: [..., A] float32."""
-        unit: Array = (action - self._centre) / self._half
+        unit: Array = (action - self.centre) / self.half
         return unit
 
     def to_units(self, unit: Array) -> Array:
         """From [-1, 1] to units, inside the bounds: [..., A] float32."""
-        units: Array = np.minimum(np.maximum(unit * self._half + self._centre, self.low), self.high)
+        units: Array = np.minimum(np.maximum(unit * self.half + self.centre, self.low), self.high)
         return units

@@ -4,7 +4,7 @@ Rows have numbers: their place in the order of commits, from 0 at the first row 
 was made. `next` points to the row that followed in the same episode, so it knows ends, gaps, crashes and streams by
 itself. Nothing here depends on how the rows were cut into chunks or on when they were taken in: a row, once here,
 changes only by getting its `next`, and its episode by getting its end; both say at which row that happened. So what a
-`View` at some horizon shows is the same for ever, before and after a restart.
+`View` at some horizon shows is the same for ever, before and after a restart, but for what the log has lost since.
 """
 
 from collections.abc import Iterable
@@ -58,6 +58,8 @@ class Index:
         self.began = {klass: Growing(np.int64) for klass in Klass}  # the first row of each episode, ascending
         self.opened_by = Growing(np.int64)  # by episode: its first row
         self.closed_by, self.succeeded = Growing(np.int64), Growing(np.bool_)  # by episode: its LAST row, its success
+        self.own = Growing(np.int64)  # by episode: its number in its stream
+        self.lost: set[int] = set()  # chunks that cannot be read any more, see `lose`
         self.seqs, self.ends = Growing(np.int64), Growing(np.int64)  # by chunk: commit number, rows up to its end
         self.streams: list[str] = []
         self.tasks: list[bytes] = []
@@ -86,6 +88,22 @@ class Index:
         self.peak.extend(np.maximum.accumulate(np.maximum(head["version"].astype(np.int64), before)))
         self._link(start, head)
         self._list(start)
+
+    def lose(self, chunk: int) -> Array:
+        """The rows of a chunk, by its number, that cannot be read any more: they are neither drawn nor followed to."""
+        start = int(self.ends.array[chunk - 1]) if chunk else 0
+        rows = np.arange(start, int(self.ends.array[chunk]))
+        listed = self.of_stream[int(self.stream.array[start])].array
+        place = int(np.searchsorted(listed, start))
+        if place and self.next.array[listed[place - 1]] == start:
+            self.next.array[listed[place - 1]] = NOWHERE
+        self.next.array[rows], self.is_step.array[rows] = NOWHERE, False
+        self.lost.add(chunk)
+        return rows
+
+    def is_lost(self, rows: Array) -> Array:
+        """Whether each of `rows` [n] lies in a lost chunk, bool [n]."""
+        return np.isin(self.chunk.array[rows], np.array(sorted(self.lost), np.int32))
 
     def at(self, seq: int) -> int:
         """How many rows there were when commit `seq` was the newest."""
@@ -145,8 +163,8 @@ class Index:
         self.episode.array[rows[1:]] = numbers
         if tail is None:
             self.episode.array[rows[0]] = first
-            self.opened_by.array[first] = rows[0]
-        self.opened_by.array[numbers[~same]] = rows[1:][~same]
+            self.opened_by.array[first], self.own.array[first] = rows[0], own[0]
+        self.opened_by.array[numbers[~same]], self.own.array[numbers[~same]] = rows[1:][~same], own[1:][~same]
         self._close(rows if tail is None else rows[1:], head)
         last = int(rows[-1])
         self._tails[stream] = _Tail(last, int(step[-1]), int(own[-1]), int(self.episode.array[last]))
@@ -157,6 +175,7 @@ class Index:
         new = (int(changes[-1]) if len(changes) else 0) + fresh
         self.opened_by.extend(np.full(new, NOWHERE, np.int64))
         self.closed_by.extend(np.full(new, OPEN, np.int64))
+        self.own.extend(np.zeros(new, np.int64))
         self.succeeded.extend(np.zeros(new, np.bool_))
         return np.where(changes == 0, first, known + changes - (0 if fresh else 1))
 

@@ -16,6 +16,7 @@ from cloud.store.records import Records
 from cloud.store.source import Source
 from user_rl.errors import StorageCorrupt
 from user_rl.log.chunk import ChunkRef
+from user_rl.log.segment import SegmentGone
 from user_rl.rows import Kind, Klass, Schema
 from user_rl.specs import Array
 
@@ -56,7 +57,9 @@ class Intake:
         self._hold.close()
 
     def _heads(self, refs: list[ChunkRef]) -> tuple[list[ChunkRef], Array]:
-        """The headers of the chunks' rows, one after the other; a damaged chunk is left out, with an error line."""
+        """The headers of the chunks' rows, one after the other; a damaged chunk is left out, with an error line.
+
+        One whose segment is gone is left out too."""
         head: Array = np.empty(sum(ref.count for ref in refs), HEAD)
         raw, good, at = head.view(np.uint8).reshape(len(head), HEAD.itemsize), [], 0
         with self._hold as hold:
@@ -65,6 +68,8 @@ class Intake:
                     records = hold.plain(ref, check=False)  # its rows are checked when they are read
                 except StorageCorrupt as error:
                     log.error("%s; its rows are not learned from", error)
+                    continue
+                except SegmentGone:  # retention was faster
                     continue
                 rows = records.view(np.uint8).reshape(ref.count, records.dtype.itemsize)
                 raw[at : at + ref.count] = rows[:, : HEAD.itemsize]

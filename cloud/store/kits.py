@@ -100,7 +100,7 @@ def _moment(index: Index, number: int, end: int, late: LateColumns | None) -> Mo
 
 
 def _check_empty(sampler: Sampler) -> None:
-    nothing = _moment(Index(), 0, 0, _Complete())
+    nothing = _moment(Index(), 0, 0, Complete())
     assert not sampler.can_draw(nothing), "can_draw of an empty log; look at the moment's views"
     try:
         drawn = sampler.draw(nothing, generator(0), 1)
@@ -159,6 +159,11 @@ def _check_state(make: Callable[[], Sampler], chunks: list[tuple[Place, Array]],
     successor.load_state_dict(saved)
     assert _same(successor.state_dict(at), kept), "a loaded state is saved as another one"
     assert _run(successor, index, late, range(at, len(HORIZONS))) == ahead, "a resumed sampler took another path"
+    sampler.take_back(at)
+    assert _same(sampler.state_dict(at), kept), "the state after draws were taken back is not the one before them"
+    assert _run(sampler, index, late, range(at, len(HORIZONS))) == ahead, (
+        "draws that were taken back came out otherwise"
+    )
     try:
         make().load_state_dict({"foreign": np.zeros(1)})  # type: ignore[attr-defined]  # it learns, see above
     except SpecError:
@@ -233,8 +238,14 @@ def _same(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
-class _Complete:
-    """See cloud.store.sampler.LateColumns: every row has every column."""
+class Complete:
+    """See cloud.store.view.LateColumns: every row has every column, and nothing was judged again."""
 
     def mask(self, column: str, rows: Array) -> Array:
+        return np.ones(len(rows), np.bool_)
+
+    def succeeded(self, rows: Array, own: Array) -> Array:
+        return own
+
+    def kept(self, rows: Array) -> Array:
         return np.ones(len(rows), np.bool_)

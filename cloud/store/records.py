@@ -7,8 +7,8 @@ could be faster than that, only colder disks and coded frames gain by one (`clou
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 import numpy as np
@@ -28,11 +28,14 @@ FEW = 32  # rows below which a second thread costs more than it saves
 
 
 class ChunkLost(StorageError):
-    """A chunk that the index knows cannot be read any more; `chunk` is its number there."""
+    """A chunk that the index knows cannot be read any more; `chunk` is its number there.
 
-    def __init__(self, chunk: int, reason: str) -> None:
+    `gone`: with its whole segment, by retention or into quarantine; else it is damaged.
+    """
+
+    def __init__(self, chunk: int, reason: str, *, gone: bool) -> None:
         super().__init__(reason)
-        self.chunk = chunk
+        self.chunk, self.gone = chunk, gone
 
 
 class Records:
@@ -56,7 +59,10 @@ class Records:
         edges = np.linspace(0, len(rows), 1 + (self._threads if len(rows) >= FEW else 1)).astype(int).tolist()
         parts = [(rows[a:b], out, places[a:b]) for a, b in pairwise(edges)]
         others = [self._pool.submit(self._fetch, *part) for part in parts[1:]]
-        self._fetch(*parts[0])
+        try:
+            self._fetch(*parts[0])
+        finally:
+            wait(others)  # they write to `out`
         for other in others:
             other.result()
 
@@ -66,8 +72,14 @@ class Records:
         out: Array = np.empty((len(rows), *dtype.shape), dtype.base)
         with self._hold() as hold:
             for chunk, offsets, part in self._by_chunk(rows):
-                out[part] = hold.plain(self._refs[chunk])[name][offsets]
+                with _named(chunk):
+                    out[part] = hold.plain(self._refs[chunk])[name][offsets]
         return out
+
+    def beside(self, chunk: int) -> tuple[str, list[int]]:
+        """The segment of a chunk, and the numbers of all chunks that lie in it."""
+        segment = self._refs[chunk].segment
+        return segment, [i for i, ref in enumerate(self._refs) if ref.segment == segment]
 
     def close(self) -> None:
         """Ends the threads, and lets go of the log's segments."""
@@ -87,13 +99,11 @@ class Records:
 
     def _read(self, hold: Hold, chunk: int, offsets: Array, out: Array, places: Array) -> None:
         ref = self._refs[chunk]
-        try:
+        with _named(chunk):
             if ref.form == RAW:
                 _copy(bytes_of(hold.plain(ref)), offsets.tolist(), bytes_of(out), places.tolist())
             else:
                 _decode(hold, ref, offsets, out, places)
-        except (StorageCorrupt, SegmentGone) as error:
-            raise ChunkLost(chunk, str(error)) from error
 
     def _advise(self, hold: Hold, rows: Array) -> None:
         for chunk, offsets, _ in self._by_chunk(rows):
@@ -120,6 +130,15 @@ class Records:
 def bytes_of(records: Array) -> Array:
     """Records [n] as bytes [n, row_bytes], the same memory."""
     return records.view(np.uint8).reshape(len(records), records.dtype.itemsize)
+
+
+@contextmanager
+def _named(chunk: int) -> Iterator[None]:
+    """Says which chunk it was that could not be read."""
+    try:
+        yield
+    except (StorageCorrupt, SegmentGone) as error:
+        raise ChunkLost(chunk, str(error), gone=isinstance(error, SegmentGone)) from error
 
 
 def _copy(source: Array, offsets: list[int], out: Array, places: list[int]) -> None:

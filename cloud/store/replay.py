@@ -8,10 +8,8 @@ Draw n depends on (seed, n, horizon of n) alone, whatever the cache holds: a res
 """
 
 import logging
-import os
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,43 +17,29 @@ import numpy as np
 from cloud.batch import Batch
 from cloud.episodes import EpisodeSum
 from cloud.store.ahead import BUFFERS, Ahead
-from cloud.store.assemble import Assembler, Wanted
+from cloud.store.assemble import Assembler, Making, Wanted
 from cloud.store.cache import Cache
-from cloud.store.horizons import Horizons
 from cloud.store.index import Index
 from cloud.store.intake import Intake
-from cloud.store.records import Records
-from cloud.store.sampler import Learning, Moment, Pool, Sampler
+from cloud.store.records import ChunkLost, Records
+from cloud.store.replay_config import ReplayConfig as ReplayConfig
+from cloud.store.replay_config import cache_rows, check_config, late_names
+from cloud.store.replay_config import machine_memory_bytes as machine_memory_bytes
+from cloud.store.sampler import Learning, Pool, Sampler
 from cloud.store.samplers import as_configured, make_sampler
 from cloud.store.shapes import make_shape
+from cloud.store.sight import Sight
 from cloud.store.source import Source
 from cloud.store.view import View
-from user_rl.config import Tree
-from user_rl.errors import ConfigError
-from user_rl.rows import Klass, Schema
+from user_rl.clock import Clock, SystemClock
+from user_rl.rows import Schema
 from user_rl.specs import Array, Box
 
 log = logging.getLogger(__name__)
 
 NORMALISER_ROWS = 100_000
 AHEAD = 4
-SHOWN_ROWS = 10_000  # room for demonstrations
 SMALL_BATCH_BYTES = 2**21  # below it a thread costs more than it hides
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplayConfig:
-    """What may be drawn, what counts as a demonstration, and how much memory holds decoded rows."""
-
-    capacity_rows: int = 200_000  # the newest online rows that can be drawn; the log itself keeps all
-    interventions_are_demonstrations: bool = True
-    sampler: Tree | None = None  # see cloud.store.samplers; None: the algorithm's share of demonstrations, then online
-    shape: Tree = field(default_factory=lambda: {"name": "transition"})  # see cloud.store.shapes
-    cache_rows: int | None = None  # decoded rows in memory; None: all that can be drawn, within memory_share
-    memory_share: float = 0.5  # of the machine's memory, for the cache
-    ahead: int | None = None  # batches drawn ahead; None: 4 where batches are large, else 0
-    threads: int = 2  # that read and decode
-    episode_window: int = 50  # episodes behind a success rate
 
 
 class Replay:
@@ -63,15 +47,23 @@ class Replay:
 
     def __init__(
         self, source: Source, config: ReplayConfig, schema: Schema, *, seed: int, demonstration_share: float = 0.0,
-        max_versions: int | None = None, horizons: Path | None = None, memory_bytes: int | None = None,
+        max_versions: int | None = None, run: Path | None = None, memory_bytes: int | None = None,
+        clock: Clock | None = None,
     ) -> None:  # fmt: skip
-        """`horizons`: the file of the run's draws. Raises ConfigError for a sampler or a capacity that cannot be."""
+        """`run`: the run's folder; its draws are written down there, and its late columns lie there.
+
+        Raises ConfigError for a sampler, or anything else, that cannot be.
+        """
+        check_config(config)
         self._source, self._config, self._schema, self._seed = source, config, schema, seed
         self.index = Index()
         self._records = Records(source, self.index, schema, threads=config.threads)
         self.intake = Intake(source, self.index, self._records, schema, window=config.episode_window)
         self.cache = Cache(self._records, cache_rows(config, schema, memory_bytes or machine_memory_bytes()))
-        self._horizons = Horizons(horizons)
+        self._sight = Sight(
+            source, self.index, self._records, capacity_rows=config.capacity_rows, names=late_names(config),
+            reward_required=config.reward_required, run=run, clock=clock or SystemClock(),
+        )  # fmt: skip
         tree = config.sampler or as_configured(
             demonstration_share, interventions=config.interventions_are_demonstrations, max_versions=max_versions
         )
@@ -79,17 +71,20 @@ class Replay:
         learns = isinstance(self._sampler, Learning) and bool(self._sampler.state_dict(0))
         self._learning = self._sampler if isinstance(self._sampler, Learning) and learns else None
         self._shape = make_shape(config.shape)
-        assembler = Assembler(self.cache, self._records, schema, BUFFERS)
-        self._ahead: Ahead[Wanted, Batch] = Ahead(self._draw, assembler.make, 0)
+        self._making = self._maker()
+        self._ahead: Ahead[Wanted, Batch] = Ahead(self._draw, self._making.make, 0)
         self._size = self._version = self._drawn = 0
-        self._passed = 0  # online rows, counted from the first, that are too old to be drawn
-        self._last: Moment | None = None
         self._waiting: dict[int, Array] = {}  # rows of the draws whose priorities are still to come
 
     @property
     def seq(self) -> int:
         """The last commit of the log that was taken in."""
         return self.intake.seq
+
+    @property
+    def columns(self) -> dict[str, int]:
+        """The late columns that count, each with the last commit of it that is seen."""
+        return self._sight.seen.columns
 
     @property
     def rows(self) -> int:
@@ -115,28 +110,34 @@ class Replay:
         """Takes in new commits, a thousand chunks at most, and returns how many online steps they brought."""
         before = self.online_rows
         self.intake.advance()
+        self._sight.look()
         return self.online_rows - before
 
     def catch_up(self) -> None:
         """Takes in all that the log holds now."""
         while self.intake.advance():
             pass
+        self._sight.look(now=True)
 
     def can_sample(self, version: int = 0) -> bool:
         """Whether the sampler would find anything for weights number `version`."""
-        return self._sampler.can_draw(self._moment(self.seq, self._drawn, version))
+        return self._sampler.can_draw(self._sight.newest(self.seq, self._drawn, version))
 
     def sample(self, number: int, size: int, version: int = 0) -> Batch:
         """Draw `number`, for weights number `version`: `size` samples, whose arrays hold until the next call.
 
-        Raises NothingToDraw.
+        What the log has lost is taken out, and the batch drawn again. Raises NothingToDraw.
         """
         if size != self._size:
             self._ahead.forget()
             self._size = size
             self._ahead.depth = self._depth()
         self._version = version
-        return self._ahead.take(number)
+        while True:
+            try:
+                return self._ahead.take(number)
+            except ChunkLost as lost:
+                self._lose(number, lost)
 
     def learned(self, number: int, priorities: Array) -> None:
         """The priorities [B] that batch `number` has brought, for a sampler that uses them."""
@@ -155,17 +156,22 @@ class Replay:
 
     def observations(self) -> dict[str, Array]:
         """The observed vectors of the rows that may be drawn, to fit a normaliser; the newest where there are many."""
-        at = self._moment(self.seq, 0, 0)
+        at = self._sight.newest(self.seq, 0, 0)
         rows = [at.window(pool).rows[-NORMALISER_ROWS:] for pool in (Pool.DEMONSTRATIONS, Pool.ONLINE)]
         boxes = [name for name, spec in self._schema.observation.items() if isinstance(spec, Box)]
-        return {name: np.concatenate([self._records.plain(part, name) for part in rows]) for name in boxes}
+        while True:
+            there = [part[~self.index.is_lost(part)] for part in rows]
+            try:
+                return {name: np.concatenate([self._records.plain(part, name) for part in there]) for name in boxes}
+            except ChunkLost as lost:
+                self._lose(0, lost)
 
     def close(self) -> None:
         """Ends the threads; the source is its owner's."""
         self._ahead.close()
         self._records.close()
         self.intake.close()
-        self._horizons.close()
+        self._sight.close()
 
     def _depth(self) -> int:
         if self._config.ahead is not None:
@@ -174,45 +180,34 @@ class Replay:
 
     def _draw(self, number: int) -> Wanted:
         """What batch `number` holds: a function of the seed, the number, its horizon and what was learned by then."""
-        at = self._moment(self._horizons.of(number, self.seq), number, self._version)
+        at = self._sight.of_draw(self.seq, number, self._version)
+        if not self._sampler.can_draw(at):  # the log has lost since what that draw saw
+            at = self._sight.of_draw(self.seq, number, self._version, anew=True)
         rng = np.random.Generator(np.random.Philox(key=(number << 64) | self._seed))
         drawn = self._sampler.draw(at, rng, self._size)
         if self._learning is not None:
             self._waiting[number] = drawn.rows
         self._drawn = number
-        shaped = self._shape(View(self.index, drawn.rows, at.end), drawn.rows, None)
+        late = self._sight.rewards(at)
+        shaped = self._shape(View(self.index, drawn.rows, at.end), drawn.rows, None if late is None else late.rewards)
         weight = None if self._learning is None else drawn.weights
-        return Wanted(shaped, weight, len(self.index), self._gone(at.end))
+        online = at.window(Pool.ONLINE).rows
+        return Wanted(shaped, weight, len(self.index), int(online[0]) if len(online) else 0)
 
-    def _moment(self, seq: int, number: int, version: int) -> Moment:
-        end = self.index.at(seq)
-        if self._last is None or self._last.end != end:
-            self._last = Moment(index=self.index, end=end, number=number, capacity_rows=self._config.capacity_rows)
-        return self._last.after(number, version)
+    def _lose(self, number: int, lost: ChunkLost) -> None:
+        """Goes on without what cannot be read; the draws from `number` on are made again."""
+        self._ahead.forget()
+        for rows in self._sight.lose(lost):
+            self._making.evict(rows)
+        self._waiting = {n: rows for n, rows in self._waiting.items() if n < number}
+        if self._learning is not None:
+            self._learning.take_back(number)
 
-    def _gone(self, end: int) -> Array:
-        """Online rows that were passed by the capacity since the last draw, but for those under a person's hand."""
-        online = self.index.of_klass[Klass.ONLINE].array
-        first = max(self._passed, int(np.searchsorted(online, end)) - self._config.capacity_rows)
-        rows, self._passed = online[self._passed : first], first
-        return rows[~self.index.intervened.array[rows]]
+    def _maker(self) -> Making:
+        if not self._config.device_rows:
+            return Assembler(self.cache, self._records, self.index, BUFFERS)
+        from cloud.store.device import DeviceAssembler, pick  # torch is needed for it alone
 
-
-def cache_rows(config: ReplayConfig, schema: Schema, memory_bytes: int) -> int:
-    """How many decoded rows are kept in memory. Raises ConfigError for a capacity that draws nothing."""
-    if config.capacity_rows < 2:
-        raise ConfigError(f"replay.capacity_rows = {config.capacity_rows}, allowed 2 or more; set replay.capacity_rows")
-    room = int(config.memory_share * memory_bytes) // schema.row_bytes
-    rows = min(config.capacity_rows + SHOWN_ROWS if config.cache_rows is None else config.cache_rows, room)
-    size = rows * schema.row_bytes / 1e9
-    log.info("replay: %d online rows of %d bytes, %d of them in memory (%.2f GB)",
-             config.capacity_rows, schema.row_bytes, rows, size)  # fmt: skip
-    return rows
-
-
-def machine_memory_bytes() -> int:
-    """The memory that this process may have: the machine's, or its control group's if that is less."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.exists() else "max"
-    return total if text == "max" else min(total, int(text))
+        return DeviceAssembler(
+            self.cache, self._records, self.index, BUFFERS, slots=self._config.device_rows, device=pick()
+        )

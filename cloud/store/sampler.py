@@ -13,6 +13,7 @@ import numpy as np
 
 from cloud.store.index import Index
 from cloud.store.view import Accept, View, view_of
+from cloud.store.view import LateColumns as LateColumns
 from user_rl.rows import Klass
 from user_rl.specs import Array
 
@@ -28,19 +29,12 @@ class Pool(StrEnum):
     SHOWN = "shown"  # demonstrations and interventions
 
 
-class LateColumns(Protocol):
-    """What has been written about rows since, as of one moment: it must answer the same for ever."""
-
-    def mask(self, column: str, rows: Array) -> Array:
-        """Whether each row number of `rows` [n] has a value in `column`, bool [n]."""
-
-
 class Gate(Protocol):
     """A condition on rows, put around another sampler. Compared by value."""
 
     @property
     def lasting(self) -> bool:
-        """Whether a row that fits once fits at every later moment."""
+        """Whether a row that fits once fits at every later moment of the same `stamp`."""
 
     def narrow(self, seen: View) -> View:
         """Fewer rows, ascending, without losing one that fits, where that is quick; other pools' rows may come in."""
@@ -60,6 +54,7 @@ class Moment:
     capacity_rows: int | None = None  # the newest online rows that may be drawn; None: all
     online_from: int = 0  # online rows below it are gone from the log
     late: LateColumns | None = None
+    stamp: object = None  # another one: rows may fit that did not, or the other way round
     gates: tuple[Gate, ...] = ()
     views: dict[object, View] = field(default_factory=dict)  # made once per horizon, see `after`
 
@@ -97,7 +92,7 @@ class Moment:
         """The rows of a pool within the horizon and the capacity, whatever the gates."""
         if (pool, ()) not in self.views:
             capacity = self.capacity_rows if pool is Pool.ONLINE else None
-            seen = view_of(self.index, listed(self.index, pool), self.end, capacity)
+            seen = replace(view_of(self.index, listed(self.index, pool), self.end, capacity), late=self.late)
             self.views[pool, ()] = seen if pool is Pool.DEMONSTRATIONS else self._still_there(seen)
         return self.views[pool, ()]
 
@@ -148,6 +143,9 @@ class Learning(Protocol):
 
         They act at draw `number` + K exactly. Raises SpecError for a draw that was not made, or is given twice.
         """
+
+    def take_back(self, number: int) -> None:
+        """The draws from `number` on, one of the last K, are as if they had not been made; they are made again."""
 
     def state_dict(self, number: int) -> State:
         """The state just before draw `number`: the next one, or one of the last K. Raises SpecError for another."""

@@ -86,7 +86,8 @@ class StepsConfig:
         _check(self.gamma, self.length)
 
 
-Shape = Callable[[View, Array, Array | None], Shaped]  # view, rows [B], rewards by row number or None for the rows' own
+Rewards = Callable[[Array], Array]  # row numbers [...] → their rewards [...]
+Shape = Callable[[View, Array, Rewards | None], Shaped]  # view, rows [B], late rewards or None for the rows' own
 
 
 def transition(config: TransitionConfig) -> Shape:
@@ -97,7 +98,7 @@ def transition(config: TransitionConfig) -> Shape:
 def n_step(config: StepsConfig) -> Shape:
     """The first step's observation and action, and what follows after up to `length` steps."""
 
-    def shape(seen: View, rows: Array, reward: Array | None = None) -> Shaped:
+    def shape(seen: View, rows: Array, reward: Rewards | None = None) -> Shaped:
         found = _walk(seen, rows, config)
         return _shaped(seen, found, config.gamma, reward, observed=found.rows[:, 0], acted=found.rows[:, 0])
 
@@ -107,7 +108,7 @@ def n_step(config: StepsConfig) -> Shape:
 def chunk(config: StepsConfig) -> Shape:
     """The first step's observation and the actions of all steps, as a policy of action chunks learns them."""
 
-    def shape(seen: View, rows: Array, reward: Array | None = None) -> Shaped:
+    def shape(seen: View, rows: Array, reward: Rewards | None = None) -> Shaped:
         found = _walk(seen, rows, config)
         return _shaped(seen, found, config.gamma, reward, observed=found.rows[:, 0], acted=found.rows)
 
@@ -117,7 +118,7 @@ def chunk(config: StepsConfig) -> Shape:
 def sequence(config: StepsConfig) -> Shape:
     """Observation, action and reward of every step."""
 
-    def shape(seen: View, rows: Array, reward: Array | None = None) -> Shaped:
+    def shape(seen: View, rows: Array, reward: Rewards | None = None) -> Shaped:
         found = _walk(seen, rows, config)
         return _shaped(seen, found, config.gamma, reward, observed=found.rows, acted=found.rows, each=True)
 
@@ -146,10 +147,10 @@ def _walk(seen: View, rows: Array, config: StepsConfig) -> Walk:
 
 
 def _shaped(
-    seen: View, found: Walk, gamma: float, reward: Array | None, *, observed: Array, acted: Array, each: bool = False
+    seen: View, found: Walk, gamma: float, reward: Rewards | None, *, observed: Array, acted: Array, each: bool = False
 ) -> Shaped:
     index, length = seen.index, found.mask.sum(axis=1)
-    rewards = np.where(found.mask, (index.reward.array if reward is None else reward)[found.rows], 0.0)
+    rewards = np.where(found.mask, index.reward.array[found.rows] if reward is None else reward(found.rows), 0.0)
     powers = gamma ** np.arange(found.mask.shape[1] + 1)
     done = index.done.array[found.last]
     return Shaped(

@@ -36,6 +36,9 @@ class Source(Protocol):
     def refs(self, after_seq: int, max_chunks: int) -> Sequence[ChunkRef]:
         """Committed chunks after `after_seq` in commit order, at most `max_chunks`."""
 
+    def segments(self) -> Sequence[str]:
+        """The segments that there are, named CLASS-FIRST_COMMIT."""
+
     def hold(self) -> Hold:
         """A look at the bytes for one thread."""
 

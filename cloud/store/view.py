@@ -7,6 +7,7 @@ list of row numbers (all online rows, all demonstrations), the newest `capacity`
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +17,21 @@ from user_rl.rows import Klass
 from user_rl.specs import Array
 
 Accept = Callable[["View", Array], Array]  # row numbers [n] → bool [n]
+
+
+class LateColumns(Protocol):
+    """What has been written about rows since, as of one moment: it must answer the same for ever."""
+
+    def mask(self, column: str, rows: Array) -> Array:
+        """Whether each row number of `rows` [n] has a value in `column`, bool [n]."""
+
+    def succeeded(self, rows: Array, own: Array) -> Array:
+        """Whether the episode of each row succeeded, bool [n]; `own` is what the rows themselves say."""
+
+    def kept(self, rows: Array) -> Array:
+        """Whether the episode of each row was not discarded, bool [n]."""
+
+
 TRIES = 64  # guesses for each row wanted, before the matching rows are listed
 BLOCK = 256  # rows looked at first for one that may be drawn; then twice as many
 
@@ -28,6 +44,7 @@ class View:
     rows: Array  # [n] int64, ascending
     end: int
     only: Accept | None = None  # None: every transition
+    late: LateColumns | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -43,7 +60,8 @@ class View:
 
     def has_succeeded(self, rows: Array) -> Array:
         """Whether the episode of each row is closed within the horizon, and in success, bool [n]."""
-        return self.has_ended(rows) & self.index.succeeded.array[self.index.episode.array[rows]]
+        own = self.index.succeeded.array[self.index.episode.array[rows]]
+        return self.has_ended(rows) & (own if self.late is None else self.late.succeeded(rows, own))
 
     def fits(self, rows: Array, accept: Accept | None = None) -> Array:
         """Whether each row is a transition that `only` and `accept` take, bool [n]."""

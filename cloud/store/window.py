@@ -21,11 +21,13 @@ class Window:
         self.highest = ONE  # tickets of a new row: as many as any row ever had
         self._waiting: Array = np.empty(0, np.int64)  # positions of rows that may not be drawn yet
         self._changes: Changes = []
+        self._stamp: object = None  # of the last move
 
-    def move(self, seen: View, listed: Array, first: int, end: int) -> None:
+    def move(self, seen: View, listed: Array, first: int, end: int, stamp: object = None) -> None:
         """Rows `listed[first:end]` are there now: those before them go, new ones that fit `seen` come in.
 
-        A row whose successor, or whatever else it lacks, comes later is looked at again at every move.
+        A row whose successor, or whatever else it lacks, comes later is looked at again at every move; so is every
+        row when `stamp` is another one than at the last move.
         """
         gone = np.arange(self.first, min(first, self.end))
         self._set(gone, np.zeros(len(gone), np.int64))
@@ -35,6 +37,9 @@ class Window:
         self._set(new[fits], np.full(np.count_nonzero(fits), self.highest))
         self._waiting = new[~fits & seen.index.is_step.array[listed[new]]]
         self.first, self.end = first, end
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._look_again(seen, listed)
 
     def put(self, positions: Array, tickets: Array) -> None:
         """New tickets for the positions that still have some; the last one counts where one is named twice."""
@@ -80,6 +85,13 @@ class Window:
             leaves = positions - self._base
             self._changes.append((positions, self.tree.get(leaves)))
             self.tree.set(leaves, tickets)
+
+    def _look_again(self, seen: View, listed: Array) -> None:
+        every = np.arange(self.first, self.end)
+        fits, has = seen.fits(listed[every]), self.tree.get(every - self._base) > 0
+        self._set(every[has & ~fits], np.zeros(np.count_nonzero(has & ~fits), np.int64))
+        self._set(every[fits & ~has], np.full(np.count_nonzero(fits & ~has), self.highest))
+        self._waiting = every[~fits & seen.index.is_step.array[listed[every]]]
 
     def _make_room(self, first: int, end: int) -> None:
         """Moves the live tickets to a tree that starts at `first`, when this one is too short for `end`."""

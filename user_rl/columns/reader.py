@@ -4,7 +4,7 @@
 learner sees exactly what it saw. The process that writes the columns reads through its `Columns`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,11 +54,12 @@ class ColumnReader:
         """What a column is; raises StorageError when there is none."""
         return self._view(identity).column
 
-    def seqs(self) -> dict[str, int]:
-        """The newest commit of every column."""
-        for identity in self.names():
+    def seqs(self, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, int]:
+        """The newest commit of every column whose identity is `wanted`; the others are not opened."""
+        names = [identity for identity in self.names() if wanted(identity)]
+        for identity in names:
             self._view(identity).refresh()
-        return {identity: view.seq for identity, view in sorted(self._views.items())}
+        return {identity: self._views[identity].seq for identity in names}
 
     def count(self, identity: str) -> int:
         """How many ids have a value."""

@@ -70,6 +70,11 @@ class Mixture:
             if cuts[i + 1] > cuts[i]:
                 part.update(number, rows[piece], priorities[piece])
 
+    def take_back(self, number: int) -> None:
+        self._cuts = {n: cuts for n, cuts in self._cuts.items() if n < number}
+        for part in self._learning.values():
+            part.take_back(number)
+
     def state_dict(self, number: int) -> State:
         states = {i: part.state_dict(number) for i, part in self._learning.items()}
         return {f"{i}.{name}": value for i, state in states.items() for name, value in state.items()}

@@ -97,6 +97,16 @@ class Prioritised:
             del self._awaited[number]
             self._given[number] = (positions, tickets((values + self.config.epsilon) ** self.config.alpha))
 
+    def take_back(self, number: int) -> None:
+        with self._lock:
+            if number > self._last:
+                return
+            if number <= self._forgotten:
+                raise SpecError(f"draw {number} cannot be taken back, allowed from {self._forgotten + 1} on")
+            before = {n: drawn for n, drawn in self._awaited.items() if n < number}
+            self._begin(self._state(number), number)
+            self._awaited.update(before)
+
     def state_dict(self, number: int) -> State:
         with self._lock:
             late = [n for n in self._awaited if n < number]
@@ -153,7 +163,7 @@ class Prioritised:
             step.highest, step.first = self._window.highest, self._window.first
             self._apply(step)
         self._index = at.index
-        self._window.move(at.of(self.config.of), rows, end - len(window), end)
+        self._window.move(at.of(self.config.of), rows, end - len(window), end, at.stamp)
         step.changes += self._window.changes()
 
     def _restore(self, index: Index, rows: Array, first: int, end: int) -> None:

@@ -24,6 +24,10 @@ class Within:
         if isinstance(self.inner, Learning):
             self.inner.update(number, rows, priorities)
 
+    def take_back(self, number: int) -> None:
+        if isinstance(self.inner, Learning):
+            self.inner.take_back(number)
+
     def state_dict(self, number: int) -> State:
         return self.inner.state_dict(number) if isinstance(self.inner, Learning) else {}
 

@@ -28,11 +28,11 @@ Key = tuple[bytes, bytes, float, bool, bytes]  # s, a, r, done, s'
 
 def make_replay(
     log: Source, *, capacity: int = 1000, interventions: bool = True, seed: int = 3, schema: Schema = SCHEMA,
-    share: float = 0.5, horizons: Path | None = None, **more: Any,  # noqa: ANN401
+    share: float = 0.5, run: Path | None = None, **more: Any,  # noqa: ANN401
 ) -> Replay:  # fmt: skip
     more.setdefault("ahead", 0)  # what is drawn ahead does not see what comes in the meantime
     config = ReplayConfig(capacity_rows=capacity, interventions_are_demonstrations=interventions, **more)
-    replay = Replay(log, config, schema, seed=seed, demonstration_share=share, horizons=horizons)
+    replay = Replay(log, config, schema, seed=seed, demonstration_share=share, run=run)
     replay.catch_up()
     return replay
 
@@ -313,12 +313,12 @@ def test_batches_are_the_same_whatever_the_cache_holds_and_however_far_ahead(
 
 def test_a_resumed_run_repeats_its_draws_although_the_log_has_grown_since(tmp_path: Path) -> None:
     log, rng = filled(10), np.random.default_rng(9)
-    first = make_replay(log, horizons=tmp_path / "horizons", ahead=2)
+    first = make_replay(log, run=tmp_path, ahead=2)
     drawn = [keys(first.sample(n, 32)) for n in range(6)]
     first.close()
     for n in range(20):
         log.add("b/1/run", episode_rows(SCHEMA, rng, length=9, first_step=10 * n, number=n))
-    again = make_replay(log, horizons=tmp_path / "horizons", ahead=2)
+    again = make_replay(log, run=tmp_path, ahead=2)
     assert [keys(again.sample(n, 32)) for n in range(3, 6)] == drawn[3:]
     later = {key for n in range(8, 30) for key in keys(again.sample(n, 32))}
     assert later - set(keys(make_replay(filled(10)).sample(0, 9000)))

@@ -74,7 +74,7 @@ def test_the_horizon_cuts_and_the_last_observation_there_bootstraps() -> None:
 
 def test_a_late_reward_replaces_the_rows_own() -> None:
     late = np.full(6, 0.25, np.float32)
-    found = make_shape({"name": "sequence", "length": 2, "gamma": 0.5})(five_steps(), ROWS[3:], late)
+    found = make_shape({"name": "sequence", "length": 2, "gamma": 0.5})(five_steps(), ROWS[3:], lambda rows: late[rows])
     assert found.reward.tolist() == [[0.25, 0.25], [0.25, 0.0]]
     assert found.reward.dtype == found.discount.dtype == np.float32
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud.store.kits import CAPACITY_ROWS, LOOK_AHEAD, Weigh, check_sampler, example_chunks
+from cloud.store.kits import CAPACITY_ROWS, LOOK_AHEAD, Complete, Weigh, check_sampler, example_chunks
 from cloud.store.sampler import Drawn, Learning, Moment, Sampler, State, plain
 from cloud.store.samplers import make_sampler
 from tests.cloud.store.rows import History
@@ -19,7 +19,7 @@ from user_rl.specs import Array
 STRATIFIED = {"prioritised", "prioritised-task"}
 
 
-class EveryThird:
+class EveryThird(Complete):
     """See cloud.store.sampler.LateColumns: all but every third row have every column."""
 
     def mask(self, column: str, rows: Array) -> Array:
@@ -179,6 +179,9 @@ class Forgetful:
         self._rows.pop(number, None)
         self.inner.update(number, rows, np.ones(len(rows)) if self.fault == "learns nothing" else priorities)
 
+    def take_back(self, number: int) -> None:
+        self.inner.take_back(number - (self.fault == "takes back too much"))
+
     def state_dict(self, number: int) -> State:
         state: State = self.inner.state_dict(number)
         if self.fault == "one view":
@@ -203,6 +206,7 @@ class Forgetful:
         ("loads anything", LOOK_AHEAD, "a foreign state was loaded; raise SpecError"),
         ("acts early", 1, "acted before draw 2|the state before a draw"),
         ("acts late", 3, "priorities of draw 0 did not act at draw 2"),
+        ("takes back too much", LOOK_AHEAD, "the state after draws were taken back is not the one before them"),
         ("learns nothing", LOOK_AHEAD, "priorities of draw 0 did not act at draw 2"),
         ("does not wait", LOOK_AHEAD, "draw 2 was made without the priorities of draw 0; raise SpecError"),
     ],

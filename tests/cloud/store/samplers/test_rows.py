@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud.store.kits import generator
+from cloud.store.kits import Complete, generator
 from cloud.store.sampler import Moment
 from cloud.store.samplers import make_sampler, origin
 from cloud.store.shapes import Shaped, make_shape
@@ -22,8 +22,8 @@ ENOUGH = 40  # draws for each row: one is missed once in e^40
 
 
 @dataclass(frozen=True)
-class Has:
-    """See cloud.store.sampler.LateColumns."""
+class Has(Complete):
+    """See cloud.store.view.LateColumns."""
 
     rows: frozenset[int]
 
@@ -90,7 +90,7 @@ def test_every_sample_is_what_a_slow_reading_says(
         return
     drawn = sampler.draw(moment, generator(0), 16).rows
     late = np.arange(len(slow.rows), dtype=np.float32) if relabelled else None
-    found = make_shape(shape)(moment.online, drawn, late)
+    found = make_shape(shape)(moment.online, drawn, None if late is None else late.__getitem__)
     rewards = late if late is not None else np.array([row["next.reward"] for row in slow.rows])
     for b, row in enumerate(drawn.tolist()):
         check_sample(slow, shape, found, b, row, rewards)
