@@ -1,4 +1,4 @@
-"""The arguments of `user-rl buffer inspect` and `verify`; nothing heavy is imported here."""
+"""The arguments of `user-rl buffer inspect`, `verify` and `compact`; nothing heavy is imported here."""
 
 import argparse
 from pathlib import Path
@@ -23,6 +23,13 @@ def add_verify(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help="with --quarantine: also one that is still written, with its newest rows",
     )
     return verify
+
+
+def add_compact(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
+    """The arguments of `user-rl buffer compact`."""
+    compact = actions.add_parser("compact", help="few large chunks out of many small ones; the run must stand still")
+    _add_log(compact)
+    return compact
 
 
 def _add_log(parser: argparse.ArgumentParser) -> None:

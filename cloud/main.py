@@ -77,7 +77,7 @@ def _add_videos(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _add_buffer(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from cloud.buffer_arguments import add_inspect, add_verify
+    from cloud.buffer_arguments import add_compact, add_inspect, add_verify
     from cloud.datasets.arguments import add_export, add_import
 
     buffer = commands.add_parser("buffer", help="the experience log of a run: datasets out of it and into it")
@@ -86,6 +86,7 @@ def _add_buffer(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add_import(actions).set_defaults(command=_buffer_import)
     add_inspect(actions).set_defaults(command=_buffer_inspect)
     add_verify(actions).set_defaults(command=_buffer_verify)
+    add_compact(actions).set_defaults(command=_buffer_compact)
 
 
 def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -255,6 +256,12 @@ def _buffer_verify(args: argparse.Namespace) -> int:
     from cloud.buffer import run_verify
 
     return run_verify(args, _console())
+
+
+def _buffer_compact(args: argparse.Namespace) -> int:
+    from cloud.buffer_compact import run_compact
+
+    return run_compact(args, _console())
 
 
 def _console() -> Console:

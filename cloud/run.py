@@ -62,6 +62,11 @@ class RunFolder:
         return self.root / "videos"
 
     @property
+    def horizons(self) -> Path:
+        """Which commit of the log each draw saw."""
+        return self.root / "horizons"
+
+    @property
     def lock(self) -> Path:
         return self.root / "lock"
 
