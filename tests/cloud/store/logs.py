@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from cloud.testing import episode_rows
+from user_rl.columns import Columns, column_from_name
+from user_rl.columns.testing import Bounds, all_written
 from user_rl.log import Log, LogConfig
 from user_rl.log.retention import RetentionConfig
 from user_rl.rows import Klass, Schema
@@ -57,3 +59,12 @@ def flip(path: Path, episode: Array) -> None:
 def online(path: Path) -> list[str]:
     """The segments of online rows."""
     return sorted(folder.name for folder in path.glob("online-*"))
+
+
+def label(run: Path, identity: str, ids: list[int], values: list[float], *, per: str = "row") -> None:
+    """Writes a late column of STREAM."""
+    dtype = "u1" if per == "episode" else "<f4"
+    with Columns(run / "columns", Bounds({STREAM: 10_000}), wait_s=5.0) as columns:
+        columns.add(column_from_name(identity, dtype=dtype, per=per))
+        assert all_written(columns.write(identity, STREAM, np.array(ids), np.array(values)))
+        columns.commit()
