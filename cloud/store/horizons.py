@@ -104,7 +104,9 @@ class Horizons:
         """The number of the line that says this; written first where there is none."""
         line = msgspec.json.encode(seen) + b"\n"
         if line not in self._numbers:
-            if os.write(self._lines, line) != len(line):
+            before = os.fstat(self._lines).st_size
+            if os.write(self._lines, line) != len(line):  # a full disk
+                os.ftruncate(self._lines, before)
                 raise OSError("a line is cut")
             self._seen.append(seen)
             self._numbers[line] = len(self._seen)

@@ -1,0 +1,167 @@
+"""Rows read from a real log: the right ones, in whatever form they lie there, and by name what cannot be read."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud.store.coldness import WARM_BYTES_S, Coldness, advise
+from cloud.store.index import Index
+from cloud.store.intake import Intake
+from cloud.store.records import ChunkLost, Records
+from cloud.testing import MemoryLog, episode_rows, state_schema
+from tests.cloud.store.logs import flip, online, rows_of, write
+from user_rl.errors import StorageCorrupt
+from user_rl.log import Log, LogConfig, Reader
+from user_rl.log.chunk import ChunkRef
+from user_rl.log.segment import SegmentGone
+from user_rl.rows import Schema, make_schema
+from user_rl.specs import Array, Image
+
+SCHEMA = state_schema()
+STATE = "observation.state"
+EYE = Image(name="observation.images.eye", height=40, width=40)
+SEEN = make_schema({**SCHEMA.observation, EYE.name: EYE}, SCHEMA.action)
+
+
+@dataclass
+class Opened:
+    """A log that was taken in."""
+
+    reader: Reader
+    index: Index
+    records: Records
+    intake: Intake
+
+    def fetch(self, rows: list[int], places: list[int] | None = None) -> Array:
+        out = self.records.schema.new(len(rows))
+        self.records.fetch(np.array(rows), out, np.arange(len(rows)) if places is None else np.array(places))
+        return out
+
+    def close(self) -> None:
+        self.records.close()
+        self.intake.close()
+        self.reader.close()
+
+
+def opened(path: Path, schema: Schema = SCHEMA) -> Opened:
+    reader, index = Reader(path), Index()
+    records = Records(reader, index, schema)
+    found = Opened(reader, index, records, Intake(reader, index, records, schema, window=5))
+    while found.intake.advance(7):
+        pass
+    return found
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Opened]:
+    write(tmp_path / "log", SCHEMA)
+    with closing(opened(tmp_path / "log")) as found:
+        yield found
+
+
+def everything(schema: Schema = SCHEMA) -> Array:
+    return np.concatenate([rows_of(schema, number) for number in range(60)])
+
+
+def test_rows_come_to_their_places_and_fields_alone_too(log: Opened) -> None:
+    rows, places = sorted(np.random.default_rng(0).permutation(600)[:80].tolist()), list(range(80))[::-1]
+    np.testing.assert_array_equal(log.fetch(rows, places)[::-1], everything()[rows])
+    np.testing.assert_array_equal(log.records.plain(np.array(rows), "action"), everything()["action"][rows])
+    assert len(log.fetch([])) == 0
+
+
+@pytest.mark.parametrize("codecs", [{}, {"observation.images.*": "lz4"}])
+def test_pictures_come_alike_from_raw_and_coded_chunks_in_any_order(tmp_path: Path, codecs: dict[str, str]) -> None:
+    source = episode_rows(SEEN, np.random.default_rng(0), length=49)
+    with Log(tmp_path, LogConfig(codecs=codecs)) as log:
+        log.open_stream("a/1/run", SEEN)
+        for start in range(0, 50, 10):
+            log.append("a/1/run", source[start : start + 10])
+            log.commit()
+    with closing(opened(tmp_path, SEEN)) as found:
+        rows = [*range(3, 45)]
+        np.testing.assert_array_equal(found.fetch(rows), source[rows])
+        np.testing.assert_array_equal(found.fetch(rows, list(range(42))[::-1])[::-1], source[rows])
+
+
+def test_a_damaged_chunk_is_named_by_its_number(tmp_path: Path) -> None:
+    write(tmp_path / "log", SCHEMA)
+    flip(tmp_path / "log", rows_of(SCHEMA, 30))
+    with closing(opened(tmp_path / "log")) as log:
+        with pytest.raises(ChunkLost, match="chunk at step 300") as lost:
+            log.fetch([299, 300, 301])
+        assert (lost.value.chunk, lost.value.gone) == (30, False)
+        with pytest.raises(ChunkLost, match="chunk at step 300"):
+            log.records.plain(np.array([301]), "action")
+        np.testing.assert_array_equal(log.fetch([299, 310])[STATE], everything()[[299, 310]][STATE])
+
+
+def test_a_segment_that_is_gone_is_told_from_damage_and_names_its_chunks(log: Opened, tmp_path: Path) -> None:
+    segment = online(tmp_path / "log")[2]
+    shutil.rmtree(tmp_path / "log" / segment)
+    log.reader.segments()
+    first = int(segment.rpartition("-")[2])
+    with pytest.raises(ChunkLost) as lost:
+        log.fetch([10 * (first - 1)])
+    assert lost.value.gone
+    assert log.records.beside(lost.value.chunk) == (segment, [first - 1, first, first + 1])
+
+
+def test_chunks_are_taken_in_however_many_there_are(log: Opened) -> None:
+    assert (len(log.index), log.intake.seq, log.intake.online_rows) == (600, 60, 57 * 9)
+    assert (log.intake.demonstration_count, log.intake.episodes) == (3, 57)
+    assert not log.intake.advance()
+
+
+class Failing(MemoryLog):
+    """A log whose second chunk cannot be looked at."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(SCHEMA)
+        self.error = error
+
+    def plain(self, ref: ChunkRef, *, check: bool = True) -> Array:
+        if ref.seq == 2:
+            raise self.error
+        return super().plain(ref, check=check)
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_chunk_that_cannot_be_taken_in_is_left_out_and_the_next_is_not(
+    damaged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, index = Failing(StorageCorrupt("chunk 2 is bad") if damaged else SegmentGone("trimmed")), Index()
+    for number in range(4):
+        log.add("a/1/run", rows_of(SCHEMA, number))
+    records = Records(log, index, SCHEMA)
+    intake = Intake(log, index, records, SCHEMA, window=5)
+    assert intake.advance()
+    assert (len(index), intake.seq) == (30, 4)
+    out = SCHEMA.new(1)
+    records.fetch(np.array([10]), out, np.array([0]))
+    np.testing.assert_array_equal(out, rows_of(SCHEMA, 2)[:1])
+    wanted = ["chunk 2 is bad; its rows are not learned from"] if damaged else []
+    assert [r.message for r in caplog.records if r.levelno == logging.ERROR] == wanted
+
+
+def test_reading_is_cold_until_a_copy_was_as_fast_as_memory() -> None:
+    coldness = Coldness()
+    assert coldness.is_cold
+    coldness.took(int(WARM_BYTES_S), 0.9)
+    assert not coldness.is_cold
+    coldness.took(int(WARM_BYTES_S), 1.1)
+    assert coldness.is_cold
+
+
+def test_advice_on_a_map_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "rows"
+    file.write_bytes(bytes(range(250)) * 400)
+    rows: Array = np.memmap(file, np.uint8, "r").reshape(100, 1000)
+    advise(rows, [0, 7, 99])
+    assert rows[99, :4].tolist() == [0, 1, 2, 3]
