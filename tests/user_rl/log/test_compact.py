@@ -81,6 +81,8 @@ def chunks_in(path: Path) -> int:
 
 def test_chunks_become_few_and_everything_else_stays(tmp_path: Path) -> None:
     record(tmp_path)
+    commits = list(range(1, 500))
+    at_commit = dict(zip(commits, ends(tmp_path, commits), strict=True))
     before, seen, times, chunks, told = (
         rows_of(tmp_path), view_of(tmp_path), sealed_s(tmp_path), chunks_in(tmp_path), list[int]()
     )  # fmt: skip
@@ -93,6 +95,9 @@ def test_chunks_become_few_and_everything_else_stays(tmp_path: Path) -> None:
     assert sum(told) == total
     assert chunks_in(tmp_path) == chunks - sum(line.chunks_before - line.chunks_after for line in done)
     assert rows_of(tmp_path) == before
+    with Reader(tmp_path) as reader:
+        kept = [ref.seq for ref in reader.refs(0, 2**40)]
+    assert ends(tmp_path, kept) == [at_commit[seq] for seq in kept]  # a chunk has its last commit's number
     assert (view_of(tmp_path), sealed_s(tmp_path)) == (seen, times)
     assert verify(tmp_path) == []
     assert not list(tmp_path.glob(".*"))
@@ -227,9 +232,9 @@ def test_a_difference_between_old_and_new_is_seen(tmp_path: Path, form: str) -> 
 
 
 def test_the_plan_joins_neighbours_only() -> None:
-    def made(*found: tuple[int, int, int, int], keep: Collection[int] = ()) -> list[list[int]]:
+    def made(*found: tuple[int, int, int, int], keep: Collection[int] = (), codecs: bytes = b"") -> list[list[int]]:
         schemas = {1: SCHEMA, 2: SCHEMA}
-        groups = plan([Piece(*piece, b"") for piece in found], schemas, keep).groups
+        groups = plan([Piece(*piece, codecs[at : at + 1]) for at, piece in enumerate(found)], schemas, keep).groups
         return [[piece.seq for piece in group] for group in groups]
 
     assert made((1, 1, 0, 5), (2, 1, 5, 5), (3, 1, 10, 5)) == [[1, 2, 3]]
@@ -238,6 +243,8 @@ def test_the_plan_joins_neighbours_only() -> None:
     assert made((1, 1, 0, 5), (2, 1, 6, 5)) == [[1], [2]]  # a gap between
     assert made((1, 1, 0, 5), (2, 1, 5, 5), (3, 1, 10, 5), keep={2}) == [[1, 2], [3]]
     assert made((1, 1, 0, 5), (2, 1, 2, 2), (3, 1, 5, 5)) == [[1], [3]]  # seq 2 stands twice
+    assert made((1, 1, 0, 5), (2, 1, 5, 5), (3, 1, 10, 5), codecs=b"ab") == [[1], [2], [3]]
+    assert made((1, 1, 0, 5), (2, 1, 5, 5), (3, 1, 10, 5), codecs=b"aab") == [[1, 2], [3]]
     most = CHUNK_BYTES // SCHEMA.row_bytes
     assert made((1, 1, 0, most - 1), (2, 1, most - 1, 1), (3, 1, most, 1)) == [[1, 2], [3]]
 
@@ -247,14 +254,16 @@ import os, signal, sys
 from pathlib import Path
 from user_rl.log.compact import compact
 
-left = int(sys.argv[2])
+left, checked = int(sys.argv[2]), 0
 OURS = ("/log/compact.py", "/log/merging.py", "/user_rl/files.py", "/log/durable.py", "/shutil.py")
 
 def count(frame, event, argument):
-    global left
+    global left, checked
     if not frame.f_code.co_filename.endswith(OURS):
         return None
     left -= event == "line"
+    if event == "return" and frame.f_code.co_name == "_check_same":
+        checked = checked or left
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return count
@@ -262,17 +271,18 @@ def count(frame, event, argument):
 sys.settrace(count)
 compact(Path(sys.argv[1]))
 sys.settrace(None)
-print(int(sys.argv[2]) - left)
+print(int(sys.argv[2]) - left, int(sys.argv[2]) - checked)
 """
 
 
-def compact_until(path: Path, lines: int) -> int | None:
-    """A child compacts and dies at its line number `lines`; how many it ran, None: it died."""
+def compact_until(path: Path, lines: int) -> list[int]:
+    """A child compacts and dies at its line number `lines`; empty: it died, else how many it ran, and how many until
+    the first new segment was ready to take its place."""
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(path), str(lines)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode in (0, -9), done.stderr
-    return int(done.stdout) if done.returncode == 0 else None
+    return [int(number) for number in done.stdout.split()]
 
 
 def test_a_log_is_whole_wherever_the_process_dies(tmp_path: Path) -> None:
@@ -281,18 +291,17 @@ def test_a_log_is_whole_wherever_the_process_dies(tmp_path: Path) -> None:
     whole = rows_of(tmp_path / "whole")
     seen, copy = view_of(tmp_path / "whole"), subprocess.run
     copy(["cp", "-r", tmp_path / "whole", tmp_path / "last"], check=True)
-    lines = compact_until(tmp_path / "last", 10**9)
-    assert lines is not None
+    lines, checked = compact_until(tmp_path / "last", 10**9)
     assert rows_of(tmp_path / "last") == whole
-    swapped = 0
-    for at in np.linspace(30, lines - 1, 16).astype(int).tolist():
+    points, swapped = {*np.linspace(30, lines - 1, 8).astype(int).tolist(), *range(checked, checked + 72, 6)}, 0
+    for at in sorted(points):
         path = tmp_path / str(at)
         copy(["cp", "-r", tmp_path / "whole", path], check=True)
-        assert compact_until(path, at) is None
+        assert compact_until(path, at) == []
         assert (rows_of(path), view_of(path)) == (whole, seen)
         assert verify(path) == []
         swapped += chunks_in(path) < chunks_in(tmp_path / "whole")
         compact(path)
         assert (rows_of(path), view_of(path)) == (whole, seen)
         assert not (path / STAGE).exists()
-    assert 0 < swapped < 16
+    assert 0 < swapped < len(points)
