@@ -44,9 +44,11 @@ def rows_of(schema: Schema, number: int) -> Array:
     return episode_rows(schema, rng, length=9, first_step=10 * number, number=number, klass=klass, interventions=hand)
 
 
-def flip(path: Path, episode: Array) -> None:
+def flip(path: Path, episode: Array, *, back: bool = False) -> None:
     """Turns over one bit in the stored rows of `episode`."""
     wanted = episode["observation.state"][3].tobytes()
+    if back:
+        wanted = bytes([wanted[0] ^ 1]) + wanted[1:]
     for file in sorted(path.glob("online-*/data.mdb")):
         data = bytearray(file.read_bytes())
         if (at := data.find(wanted)) >= 0:
@@ -54,6 +56,11 @@ def flip(path: Path, episode: Array) -> None:
             file.write_bytes(data)
             return
     raise AssertionError("the episode is not in the log")
+
+
+def unflip(path: Path, episode: Array) -> None:
+    """Mends what `flip` did."""
+    flip(path, episode, back=True)
 
 
 def online(path: Path) -> list[str]:

@@ -58,8 +58,8 @@ def test_a_full_cache_stays_as_it_is_unless_a_row_is_needed_soon() -> None:
     gather(cache, [3, 4])
     gather(cache, [0, 1, 2])
     assert (cache.hits, cache.misses) == (3, 5)
-    gather(cache, [5, 6], [5, 1])
-    gather(cache, [5, 1])
+    gather(cache, [5, 6], [5, 0])
+    gather(cache, [5, 0])
     assert (cache.hits, cache.misses) == (5, 7)
     gather(cache, [6])
     assert cache.misses == 8

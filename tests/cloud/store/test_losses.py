@@ -17,7 +17,7 @@ from cloud.store.replay import Replay, ReplayConfig
 from cloud.store.sampler import Moment, Pool
 from cloud.store.sight import first_online, runs
 from cloud.testing import state_schema
-from tests.cloud.store.logs import STREAM, elsewhere, flip, online, rows_of, write
+from tests.cloud.store.logs import STREAM, elsewhere, flip, online, rows_of, unflip, write
 from tests.cloud.store.rows import History
 from user_rl.clock import FakeClock
 from user_rl.config import Tree
@@ -103,7 +103,8 @@ def test_a_segment_that_retention_drops_under_the_replay_is_left_out(
             run.draw(n)  # two of them were read before
         drawn = {key for n in range(14, 40) for key in run.draw(n)}
         assert drawn
-        assert not drawn & {key for number in range(3, 30) for key in steps_of(number)}
+        first = int(kept[0].rpartition("-")[2]) - 1  # the episode of that commit
+        assert not drawn & {key for number in range(3, first) for key in steps_of(number)}
     told = lines(caplog, logging.WARNING)
     assert told
     assert "set replay.capacity_rows = 200000 lower, or log.retention so that it keeps more" in told[0]
@@ -152,6 +153,33 @@ def test_a_resumed_run_repeats_its_draws_after_a_loss(path: Path, config: dict[s
     with closing(Run(path, cache_rows=0, **config)) as again:
         again.replay.load_state_dict(state)
         assert [again.draw(n) for n in range(12, 20)] == later
+
+
+def test_the_first_episode_that_retention_left_is_drawn(path: Path) -> None:
+    write(path / "log", SCHEMA, 61, first=60, keep_rows=200)
+    first = int(online(path / "log")[0].rpartition("-")[2]) - 1
+    with closing(Run(path)) as run:
+        drawn = {key for n in range(20) for key in run.draw(n)}
+        assert first > 20
+        assert drawn >= steps_of(first)
+
+
+def test_what_could_not_be_read_is_not_drawn_again_when_it_is_back(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(Run(path, cache_rows=0)) as run:
+        whole = [run.draw(n) for n in range(8)]
+    flip(path / "log", rows_of(SCHEMA, 30))
+    with closing(Run(path, cache_rows=0)) as run:
+        damaged = [run.draw(n) for n in range(8)]
+        assert damaged != whole
+        assert len(lines(caplog, logging.ERROR)) == 1
+    at = next(n for n in range(8) if damaged[n] != whole[n])
+    unflip(path / "log", rows_of(SCHEMA, 30))
+    with closing(Run(path, cache_rows=0)) as run:
+        assert [run.draw(n) for n in range(at, 8)] == damaged[at:]
+        assert run.replay.index.lost
+    assert len(lines(caplog, logging.ERROR)) == 1
 
 
 def test_a_lost_chunk_is_neither_drawn_nor_followed_to() -> None:

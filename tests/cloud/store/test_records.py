@@ -1,7 +1,9 @@
 """Rows read from a real log: the right ones, in whatever form they lie there, and by name what cannot be read."""
 
+import hashlib
 import logging
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from cloud.store.coldness import WARM_BYTES_S, Coldness, advise
-from cloud.store.index import Index
+from cloud.store.index import HEAD, Index, Place
 from cloud.store.intake import Intake
 from cloud.store.records import ChunkLost, Records
 from cloud.testing import MemoryLog, episode_rows, state_schema
@@ -148,6 +150,37 @@ def test_a_chunk_that_cannot_be_taken_in_is_left_out_and_the_next_is_not(
     np.testing.assert_array_equal(out, rows_of(SCHEMA, 2)[:1])
     wanted = ["chunk 2 is bad; its rows are not learned from"] if damaged else []
     assert [r.message for r in caplog.records if r.levelno == logging.ERROR] == wanted
+
+
+class Slow(Failing):
+    """Its first chunk fails while another thread reads its third."""
+
+    def __init__(self) -> None:
+        super().__init__(StorageCorrupt("never"))
+        self.started, self.done = threading.Event(), threading.Event()
+
+    def plain(self, ref: ChunkRef, *, check: bool = True) -> Array:
+        if ref.seq == 1:
+            assert self.started.wait(10)
+            raise StorageCorrupt("chunk 1 is bad")
+        self.started.set()
+        for _ in range(20):
+            hashlib.sha256(bytes(2**21)).digest()
+        self.done.set()
+        return MemoryLog.plain(self, ref, check=check)
+
+
+def test_a_failed_read_returns_when_no_thread_writes_any_more() -> None:
+    log, index = Slow(), Index()
+    for number in range(4):
+        log.add("a/1/run", rows_of(SCHEMA, number))
+    records = Records(log, index, SCHEMA)
+    head: Array = np.concatenate([rows for _, rows in log.chunks])[list(HEAD.names or ())].astype(HEAD)
+    index.append([Place(ref.stream, ref.seq, ref.count) for ref in log.refs(0, 9)], head)
+    records.add(log.refs(0, 9))
+    with pytest.raises(ChunkLost, match="chunk 1 is bad"):
+        records.fetch(np.array([*range(20), *range(20, 40)]), SCHEMA.new(40), np.arange(40))
+    assert log.done.is_set()
 
 
 def test_reading_is_cold_until_a_copy_was_as_fast_as_memory() -> None:

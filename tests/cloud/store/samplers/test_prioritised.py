@@ -106,6 +106,24 @@ def check_drawn(drawn: Drawn, book: Book, number: int) -> None:
     np.testing.assert_allclose(drawn.weights, weights / weights.max(), rtol=1e-6)
 
 
+def test_draws_that_are_taken_back_leave_the_priorities_that_are_still_to_come() -> None:
+    index, sampler, other = index_of(example_chunks(seed=1)), make(3), make(3)
+
+    def drawn(made: Prioritised, number: int) -> Array:
+        moment = Moment(index=index, end=700, number=number, capacity_rows=CAPACITY_ROWS)
+        return made.draw(moment, generator(number), 16).rows
+
+    first, wanted = drawn(sampler, 0), [drawn(other, n).tolist() for n in range(3)]
+    drawn(sampler, 1)
+    sampler.take_back(1)
+    sampler.update(0, first, told(0, first))
+    other.update(0, first, told(0, first))
+    assert [first.tolist(), drawn(sampler, 1).tolist(), drawn(sampler, 2).tolist()] == wanted
+    assert drawn(sampler, 3).tolist() == drawn(other, 3).tolist()
+    with pytest.raises(SpecError, match="draw 0 cannot be taken back, allowed from 1 on"):
+        sampler.take_back(0)
+
+
 def test_beta_ends_at_one() -> None:
     index, sampler = index_of(example_chunks(seed=1)), make(1, beta_draws=10)
     draw(sampler, index, 0)
