@@ -10,6 +10,7 @@ from cloud.ingest import GatewayConfig, Ingest, find_problem
 from cloud.testing import episode_rows, state_schema
 from user_rl.channels import Received
 from user_rl.clock import FakeClock
+from user_rl.errors import ConfigError
 from user_rl.log import Chunk, Log, LogConfig
 from user_rl.rows import Klass, make_schema
 from user_rl.specs import Array, Image
@@ -467,3 +468,10 @@ def test_a_full_disk_acknowledges_nothing_loses_nothing_and_ends(
 
 def _make_space(door: Door) -> None:
     door.log.config = LogConfig(segment_bytes=2**16, max_bytes=2**24)
+
+
+@pytest.mark.parametrize("hours", [0.0, -1.0])
+def test_segments_are_verified_again_after_a_time(hours: float) -> None:
+    words = rf"^gateway\.verify_hours = {hours}, allowed more than 0; leave it out for a day$"
+    with pytest.raises(ConfigError, match=words):
+        GatewayConfig(verify_hours=hours)

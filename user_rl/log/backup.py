@@ -104,7 +104,7 @@ def _put(data: bytes, into: BinaryIO) -> None:
 
 def _gone(path: Path, names: set[str]) -> dict[str, bytes]:
     """The files that say what is gone, while all these segments are there; raises SegmentGone."""
-    files = [path / FILE, *(file for file in dropped_files(path) if file.stem not in names)]
+    files = [path / FILE, *dropped_files(path)]
     found = {str(file.relative_to(path)): file.read_bytes() for file in files if file.is_file()}
     for name in names:
         if not (path / name).is_dir():
