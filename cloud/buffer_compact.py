@@ -15,10 +15,9 @@ from cloud.bar import bar
 from cloud.buffer import log_of
 from cloud.manifest import read_manifest
 from cloud.run import RunFolder
+from cloud.store.horizons import MAGIC
 from user_rl.files import FileLock
 from user_rl.log.compact import Compacted, compact, sealed_bytes
-
-MAGIC = b"USER-RL draws 2\n"
 
 
 class _Line(msgspec.Struct):
