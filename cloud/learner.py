@@ -143,7 +143,7 @@ class Learner:
         return Replay(
             source, self._replay_config, schema, seed=self._seed,
             demonstration_share=self._recipe.demonstration_share, max_versions=self._config.staleness.max_versions,
-            run=self._run,
+            run=self._run, clock=self._clock,
         )  # fmt: skip
 
     def _claim_on(self, source: Source | None) -> LogClaim:
@@ -263,13 +263,13 @@ class Learner:
 
     def _update(self, algorithm: Algorithm, replay: Replay) -> bool:
         recipe = self._recipe
-        if self.position.updates == 0:
-            algorithm.fit_normaliser(replay.observations())
         try:
             batch = replay.sample(self.position.updates, recipe.batch_size, self.position.version)
         except NothingToDraw as error:  # the log has just lost what there was
             log.warning("no update: %s", error)
             return False
+        if self.position.updates == 0:
+            algorithm.fit_normaliser(replay.observations())
         self._metrics = dict(algorithm.update(batch))
         if (priorities := self._metrics.pop(PRIORITIES, None)) is not None:
             replay.learned(self.position.updates, priorities.numpy(force=True))

@@ -27,8 +27,9 @@ from cloud.testing import MemoryLog, episode_rows, state_schema
 from cloud.weights import WeightStore
 from policies.config import PolicyConfig
 from user_rl.clock import FakeClock
-from user_rl.errors import ConfigError, SpecError
+from user_rl.errors import ConfigError, SpecError, StorageCorrupt
 from user_rl.log import Log
+from user_rl.log.chunk import ChunkRef
 from user_rl.rows import Klass, Schema
 from user_rl.specs import Array
 
@@ -184,6 +185,31 @@ def test_rows_of_another_run_are_not_waited_for_nor_learned_from(tmp_path: Path)
     clock.at_rest = one.stop
     one.run()
     assert one.status()["phase"] == "waiting for a robot"
+
+
+class _Damaged(MemoryLog):
+    """Rows from the eleventh chunk on, or all, cannot be read."""
+
+    def __init__(self, sound: int) -> None:
+        super().__init__(SCHEMA)
+        self._sound = sound
+        for rows in rows_of(30):
+            self.add(STREAM, rows)
+
+    def plain(self, ref: ChunkRef, *, check: bool = True) -> Array:
+        if check and ref.seq > self._sound:
+            raise StorageCorrupt(f"chunk {ref.seq} is damaged")
+        return super().plain(ref, check=check)
+
+
+def test_damage_in_the_log_does_not_end_the_learner(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert resting(tmp_path / "some" / "run", _Damaged(10), CONFIG).position.updates == 40
+    assert len([r for r in caplog.records if "its rows are not learned from any more" in r.message]) == 20
+    caplog.clear()
+    assert resting(tmp_path / "all" / "run", _Damaged(0), CONFIG).position.updates == 0
+    told = [r.message for r in caplog.records if r.levelname == "WARNING"]
+    assert len(told) == 1
+    assert told[0].startswith("no update: none of ")
 
 
 class _SlowDisk(Disk):
