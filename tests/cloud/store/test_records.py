@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.store.coldness import WARM_BYTES_S, Coldness, advise
+from cloud.store.coldness import WARM_BYTES_S, Coldness
 from cloud.store.index import HEAD, Index, Place
 from cloud.store.intake import Intake
 from cloud.store.records import ChunkLost, Records
@@ -190,11 +190,3 @@ def test_reading_is_cold_until_a_copy_was_as_fast_as_memory() -> None:
     assert not coldness.is_cold
     coldness.took(int(WARM_BYTES_S), 1.1)
     assert coldness.is_cold
-
-
-def test_advice_on_a_map_changes_nothing(tmp_path: Path) -> None:
-    file = tmp_path / "rows"
-    file.write_bytes(bytes(range(250)) * 400)
-    rows: Array = np.memmap(file, np.uint8, "r").reshape(100, 1000)
-    advise(rows, [0, 7, 99])
-    assert rows[99, :4].tolist() == [0, 1, 2, 3]
