@@ -142,6 +142,9 @@ class MemoryLog:
     def plain(self, ref: ChunkRef, *, check: bool = True) -> Array:
         return self.chunks[ref.seq - 1][1]
 
+    def where(self, ref: ChunkRef) -> None:
+        return None
+
     def fetch(self, ref: ChunkRef, rows: Array, out: Array) -> None:
         out[:] = self.plain(ref)[rows]
 

@@ -24,6 +24,10 @@ class Hold(Protocol):
         With `check` all of the chunk is read once and held against its digest.
         """
 
+    def where(self, ref: ChunkRef) -> tuple[int, int] | None:
+        """A file descriptor and the place of the chunk's first record in that file, if the records lie there as they
+        are and stay there; else None."""
+
     def fetch(self, ref: ChunkRef, rows: Array, out: Array) -> None:
         """Writes the records number `rows` [n] of the chunk, decoded, into `out` [n]."""
 

@@ -8,6 +8,7 @@ Each thread has holds of its own; those of one Reader may be entered and fetch a
 where a transaction begins or ends, and copying, hashing and decoding let other threads run.
 """
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,6 +22,7 @@ import numpy as np
 from user_rl.errors import StorageCorrupt
 from user_rl.log.chunk import RAW, STEP_KEY, TRAILER, ChunkRef, check_value
 from user_rl.log.coded import Coded, Rows, bytes_of
+from user_rl.log.mapped import address_of, base_of
 from user_rl.log.segment import Segment, SegmentGone
 from user_rl.rows import Schema
 from user_rl.specs import Array
@@ -50,6 +52,7 @@ class _Held:
     chunks: "lmdb._Database"
     ends: ExitStack
     sealed: bool
+    file: tuple[int, int | None] | None = None  # its descriptor, and where it is mapped; once asked for
     known: dict[int, memoryview] = field(default_factory=dict)  # values by seq: `get` touches every page of a value
 
     def get(self, ref: ChunkRef) -> memoryview | None:
@@ -94,6 +97,17 @@ class Hold:
         if ref.form == RAW:
             return np.frombuffer(value, schema.dtype, ref.count)
         return self._coded(ref, value, schema).plain
+
+    def where(self, ref: ChunkRef) -> tuple[int, int] | None:
+        """The file descriptor and the place in it of a raw chunk's first record, for `pread`; None where the segment is
+        still written to, or its map cannot be found. Raises as `plain` does."""
+        value, held = self._value(ref), self._held[ref.segment]
+        if not held.sealed or ref.form != RAW:
+            return None
+        if held.file is None:
+            held.file = _file(held)
+        fd, base = held.file
+        return None if base is None else (fd, address_of(value) - base)
 
     def fetch(self, ref: ChunkRef, rows: Rows, out: Array) -> None:
         """Writes the chunk's records at the offsets `rows` (integers [N], or a slice) into `out`, N adjacent records of
@@ -172,6 +186,13 @@ class Hold:
             held.ends.close()
             if held.sealed:
                 held.segment.close()  # once nobody else reads in it
+
+
+def _file(held: _Held) -> tuple[int, int | None]:
+    path = held.segment.path / "data.mdb"
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    held.ends.callback(os.close, fd)
+    return fd, base_of(path)
 
 
 def _check_offsets(ref: ChunkRef, rows: Array) -> None:

@@ -190,3 +190,23 @@ def test_reading_is_cold_until_a_copy_was_as_fast_as_memory() -> None:
     assert not coldness.is_cold
     coldness.took(int(WARM_BYTES_S), 1.1)
     assert coldness.is_cold
+
+
+@pytest.mark.slow
+def test_large_rows_are_read_around_the_map_alike_and_checked_too(tmp_path: Path) -> None:
+    camera = Image(name="observation.images.wrist", height=40, width=40)
+    schema = make_schema({**SCHEMA.observation, camera.name: camera}, SCHEMA.action)
+    write(tmp_path, schema)
+    flip(tmp_path, rows_of(schema, 30))
+    with closing(opened(tmp_path, schema)) as log:
+        refs, hold = log.reader.refs(0, 99), log.reader.hold()
+        with hold:
+            sealed, active = hold.where(refs[0]), hold.where(refs[-1])
+        hold.close()
+        assert sealed is not None
+        assert active is None  # it is still written to
+        rows = [row for row in range(600) if not 300 <= row < 310]
+        for part in (rows[::3], rows, rows[::-1][::7][::-1]):  # the first is cold
+            assert log.fetch(part).tobytes() == everything(schema)[part].tobytes()
+    with closing(opened(tmp_path, schema)) as log, pytest.raises(ChunkLost, match="chunk at step 300"):
+        log.fetch([301])
