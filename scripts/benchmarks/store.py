@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from cloud.store.replay import Replay, ReplayConfig
 from scripts.benchmarks.machine import record
@@ -105,14 +106,15 @@ def sample_ratio(name: str, yardstick: Yardstick, draw: Draw, warm_up: int) -> d
 
 def wait_share(store: Store) -> float:
     """The share of a loop of 50 ms updates that waits for its batch."""
-    waited_s, start_s, work = 0.0, time.perf_counter(), np.ones((200, 200), np.float32)
+    torch.set_num_threads(1)  # as the learner does
+    waited_s, start_s, work = 0.0, time.perf_counter(), torch.ones((256, 256))
     for n in range(100):
         before_s = time.perf_counter()
         read(store.batch(n)[:1])
         waited_s += time.perf_counter() - before_s
         until_s = time.perf_counter() + 0.05
         while time.perf_counter() < until_s:
-            work @ work
+            torch.mm(work, work)
     return waited_s / (time.perf_counter() - start_s)
 
 

@@ -54,7 +54,7 @@ def _measure(root: Path) -> dict[str, float]:
     batch = np.zeros((BATCH, 2 * SCHEMA.row_bytes), np.uint8)
     file = os.open(root / "flat", os.O_RDONLY)
     with Reader(root / "cold") as reader:
-        replay = Replay(reader, ReplayConfig(capacity_rows=2 * ROWS, cache_rows=ROWS // 50), SCHEMA, seed=0)
+        replay = Replay(reader, ReplayConfig(capacity_rows=2 * ROWS, cache_rows=0), SCHEMA, seed=0)
         replay.catch_up()
         for number in range(WARM_UP):
             replay.sample(number, BATCH)
