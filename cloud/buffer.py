@@ -132,6 +132,7 @@ def _streams(lines: Sequence[StreamLine]) -> Table:
     return table
 
 
+FEW_EPISODES = 150
 COLOURS = {"success": "#2a9d5c", "no success": "#c8553d", "open": "#9a9a9a", "under a person's hand": "#3b6fb6"}
 
 
@@ -149,19 +150,24 @@ def plot(found: Survey, episodes: Sequence[Episode], file: Path) -> None:
         own = [e for e in episodes if e.stream == name]
         bars = [(e.first_step, e.length + 1) for e in own]
         hands = [(e.first_step, e.interventions) for e in own if e.interventions]
-        axes.broken_barh(
-            bars, (lane - 0.35, 0.7), facecolors=[_colour(e) for e in own], edgecolor="white", linewidth=0.4
-        )
+        edge = 0.4 if len(own) <= FEW_EPISODES else 0  # among many, white edges would hide thin bars
+        colours = [_colour(e) for e in own]
+        axes.broken_barh(bars, (lane - 0.35, 0.7), facecolors=colours, edgecolor="white", linewidth=edge)
         axes.broken_barh(hands, (lane - 0.35, 0.18), facecolors=COLOURS["under a person's hand"])
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [_short(name) for name in names])
     axes.invert_yaxis()
     axes.set_xlabel("step")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(f"{sum(line.rows for line in found.streams):,} rows, {len(episodes):,} episodes", loc="left")
     patches = [Patch(color=colour, label=name) for name, colour in COLOURS.items()]
-    axes.legend(handles=patches, ncols=4, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
+    figure.legend(handles=patches, ncols=4, frameon=False, loc="outside upper right")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=120)
+
+
+def _short(stream: str) -> str:
+    """`cell/boot/run` with the beginning of the boot."""
+    return "/".join(part[:8] if i == 1 else part for i, part in enumerate(stream.split("/")))
 
 
 def _colour(episode: Episode) -> str:
