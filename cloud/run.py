@@ -112,3 +112,11 @@ def write_json(path: Path, tree: Mapping[str, Any]) -> None:
 def keep_config(folder: RunFolder, tree: Tree) -> None:
     """Writes the run's configuration, which `resume` reads."""
     write_json(folder.config, tree)
+
+
+def known_rate_hz(folder: RunFolder, stream: str) -> float | None:
+    """The control rate of a stream's cell as the run knows it; None: let the stamps say, true in real time alone."""
+    cell = read_json(folder.status).get("cells", {}).get(stream.split("/")[0], {})
+    tree = read_json(folder.config).get("tree", {})
+    simulated = tree.get("robot", {}).get("rate_hz") if tree.get("robots", {}).get("simulated") else None
+    return cell.get("rate_hz") or simulated

@@ -11,7 +11,7 @@ from cloud.datasets.exporting import Exported, Wanted, chosen, export
 from cloud.datasets.importing import Choices, Imported, import_dataset
 from cloud.datasets.lerobot_v3_writer import Form
 from cloud.datasets.mapping import read_map
-from cloud.run import RunFolder, read_json
+from cloud.run import RunFolder, known_rate_hz, read_json
 from cloud.schema_file import kept_schema
 from user_rl.errors import ConfigError
 from user_rl.files import FileLock
@@ -30,10 +30,11 @@ def run_export(args: argparse.Namespace) -> str:
     log = _log_of(Path(args.runs), args.run)
     with Reader(log) as reader:
         episodes = chosen(reader, wanted)
+        rate_hz = known_rate_hz(RunFolder(log.parent), episodes[0].stream) if episodes else None
         size = sum((e.length + 1) * reader.streams()[e.stream].row_bytes for e in episodes)
         with bar(f"export of {args.run}", size) as tell:
             done = export(
-                reader, episodes, args.to, fps=args.fps, tell=tell,
+                reader, episodes, args.to, fps=args.fps or (round(rate_hz) if rate_hz else None), tell=tell,
                 make_form=lambda fps: Form(
                     fps=fps, robot_type=_robot_type(log), images=args.images, codec=args.video_codec
                 ),

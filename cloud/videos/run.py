@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud.run import RunFolder, read_json
+from cloud.run import RunFolder, known_rate_hz
 from cloud.videos.encoder import import_av
 from cloud.videos.episode import Video, cameras_of, file_name, named, newest, write_video
 from user_rl.errors import ConfigError
@@ -34,7 +34,9 @@ def write_videos(folder: RunFolder, wanted: Wanted) -> Iterator[Video]:
     with _reader(folder) as reader:
         for episode in _chosen(reader, folder, wanted):
             path = (wanted.to or folder.videos) / file_name(episode)
-            yield write_video(reader, episode, path, cameras=wanted.cameras, rate_hz=_rate_hz(folder, episode))
+            yield write_video(
+                reader, episode, path, cameras=wanted.cameras, rate_hz=known_rate_hz(folder, episode.stream)
+            )
 
 
 def write_automatic(folder: RunFolder, keep: int) -> Video | None:
@@ -46,7 +48,7 @@ def write_automatic(folder: RunFolder, keep: int) -> Video | None:
         video = None
         for episode in found:
             path = folder.videos / f"{AUTOMATIC}{file_name(episode)}"
-            video = write_video(reader, episode, path, rate_hz=_rate_hz(folder, episode))
+            video = write_video(reader, episode, path, rate_hz=known_rate_hz(folder, episode.stream))
     prune(folder.videos, keep)
     return video
 
@@ -85,11 +87,3 @@ def _chosen(reader: Reader, folder: RunFolder, wanted: Wanted) -> list[Episode]:
     if not found:
         raise ConfigError(f"run {folder.name}: no whole episode in {folder.log} yet; wait for its first episode")
     return found
-
-
-def _rate_hz(folder: RunFolder, episode: Episode) -> float | None:
-    """The cell's control rate as the run knows it; None: let the stamps say, which are true in real time."""
-    cell = read_json(folder.status).get("cells", {}).get(episode.stream.split("/")[0], {})
-    tree = read_json(folder.config).get("tree", {})
-    simulated = tree.get("robot", {}).get("rate_hz") if tree.get("robots", {}).get("simulated") else None
-    return cell.get("rate_hz") or simulated
