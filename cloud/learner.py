@@ -188,7 +188,7 @@ class Learner:
     def _restore(self, replay: Replay, schema: Schema) -> Algorithm:
         """The algorithm as it was saved, or a fresh one; the log is taken in whole first."""
         algorithm = self._parts.make(self._recipe, schema, self._seed)
-        while not self._stopping.is_set() and _advances(replay):
+        while not self._stopping.is_set() and replay.advance():
             pass
         found = self._checkpoints.load()
         if found is None:
@@ -385,9 +385,3 @@ def _check_same(state: RunState, schema: Schema, seed: int) -> None:
             raise ConfigError(
                 f"{name} = {now}, allowed {saved}, which the run began with; set it back, or name a new run"
             )
-
-
-def _advances(replay: Replay) -> bool:
-    before = replay.seq
-    replay.refresh()
-    return replay.seq > before

@@ -39,7 +39,10 @@ class Intake:
         self._hold = source.hold()
 
     def advance(self, max_chunks: int = CHUNKS) -> bool:
-        """Takes in up to `max_chunks` new chunks; whether there was any."""
+        """Takes in up to `max_chunks` new chunks; whether there are more.
+
+        What was committed meanwhile does not count: who waits for the end must not chase the robots.
+        """
         refs = list(self._source.refs(self.seq, max_chunks))
         if not refs:
             return False
@@ -50,7 +53,7 @@ class Intake:
             self._records.add(ours)
             self._count(ours, head)
         self.seq = refs[-1].seq
-        return True
+        return len(refs) == max_chunks
 
     def close(self) -> None:
         """Lets go of the log's segments."""

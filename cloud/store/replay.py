@@ -109,12 +109,17 @@ class Replay:
     def refresh(self) -> int:
         """Takes in new commits, a thousand chunks at most, and returns how many online steps they brought."""
         before = self.online_rows
-        self.intake.advance()
-        self._sight.look()
+        self.advance()
         return self.online_rows - before
 
+    def advance(self) -> bool:
+        """As `refresh`; whether there are more commits than that."""
+        more = self.intake.advance()
+        self._sight.look()
+        return more
+
     def catch_up(self) -> None:
-        """Takes in all that the log holds now."""
+        """Takes in all that the log holds when it is called."""
         while self.intake.advance():
             pass
         self._sight.look(now=True)

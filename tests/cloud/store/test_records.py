@@ -143,7 +143,7 @@ def test_a_chunk_that_cannot_be_taken_in_is_left_out_and_the_next_is_not(
         log.add("a/1/run", rows_of(SCHEMA, number))
     records = Records(log, index, SCHEMA)
     intake = Intake(log, index, records, SCHEMA, window=5)
-    assert intake.advance()
+    assert not intake.advance()
     assert (len(index), intake.seq) == (30, 4)
     out = SCHEMA.new(1)
     records.fetch(np.array([10]), out, np.array([0]))

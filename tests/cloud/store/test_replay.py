@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud.batch import Batch
+from cloud.store.intake import CHUNKS
 from cloud.store.replay import Replay, ReplayConfig, machine_memory_bytes
 from cloud.store.sampler import Moment, Pool
 from cloud.store.samplers.demonstrations import _Succeeded
@@ -18,6 +19,7 @@ from cloud.store.source import Source
 from cloud.testing import MemoryLog, episode_rows, state_schema
 from user_rl.errors import ConfigError
 from user_rl.log import Log, Reader
+from user_rl.log.chunk import ChunkRef
 from user_rl.rows import Kind, Klass, Schema, make_schema
 from user_rl.specs import Array, Image
 
@@ -336,3 +338,22 @@ def test_rows_that_the_capacity_has_passed_leave_the_cache() -> None:
     replay.sample(1, 500)
     replay.sample(2, 500)
     assert (replay.cache.hits, replay.cache.misses) == (1000, 2000)
+
+
+class Growing(MemoryLog):
+    """A log that has another episode at every look."""
+
+    def refs(self, after_seq: int, max_chunks: int) -> list[ChunkRef]:
+        number = len(self.chunks)
+        rows = episode_rows(SCHEMA, np.random.default_rng(number), length=9, first_step=10 * number, number=number)
+        self.add("a/1/run", rows)
+        assert number < 5000, "it was chased"
+        return super().refs(after_seq, max_chunks)
+
+
+def test_catching_up_does_not_chase_robots_that_go_on() -> None:
+    log = Growing(SCHEMA)
+    for _ in range(2 * CHUNKS):
+        log.refs(0, 1)
+    replay = make_replay(log)
+    assert 2 * CHUNKS < replay.seq < 2 * CHUNKS + 5
