@@ -8,6 +8,7 @@ sees its folder sees a complete environment. `footer.json` seals it: counts, siz
 
 import os
 import shutil
+import weakref
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -221,6 +222,7 @@ class Segment:
                     self._env = _open(
                         self.path, writable=self._writable, sealed=self.footer is not None, sync=self.syncs
                     )
+                    _keep_folder(self.path, self._env)
                 with translated(self.path, 4096):
                     self._tables = _tables(self._env, writable=self._writable)
             except StorageError as error:
@@ -231,6 +233,12 @@ class Segment:
                     raise SegmentDamaged(self.path, f"{self.path}: cannot be opened: {error.__cause__}") from error
                 raise
         return self._env
+
+
+def _keep_folder(path: Path, env: lmdb.Environment) -> None:
+    """Keeps a dropped folder's inode from being given to a new one: by it lmdb knows what this process has open, for
+    as long as the environment's object lives."""
+    weakref.finalize(env, os.close, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
 
 def create_segment(path: Path, map_bytes: int, seq: int, streams: dict[str, StreamEntry]) -> Segment:
