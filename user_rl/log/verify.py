@@ -59,7 +59,10 @@ def examine(path: Path, tell: Callable[[int], None] = lambda _: None) -> Finding
 def data_bytes(folder: Path) -> int:
     """The size of a segment's data file, 0 where it is missing."""
     file = folder / "data.mdb"
-    return file.stat().st_size if file.is_file() else 0
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # dropped, or never written
+        return 0
 
 
 def walk_in_child(folder: Path) -> list[str]:
