@@ -8,14 +8,13 @@ fetched again; a version for other rows is refused.
 
 import hashlib
 import logging
-import os
 import shutil
 from pathlib import Path
 
 import msgspec
 
 from edge.config import LinkConfig
-from user_rl.files import sync_folder
+from user_rl.files import sync_file, sync_folder
 from user_rl.versions import Version, read_version, version_folder
 from user_rl.wire import Message, Refused, WeightsOffer, WeightsPart, WeightsQuery, WeightsRange
 
@@ -138,8 +137,8 @@ class Downlink:
                 f"version {version.number} arrived with another hash than its manifest's {version.sha256[:16]}; "
                 "it is deleted and fetched again", now_s,
             )  # fmt: skip
-        _sync(part / WEIGHTS)
-        _sync(part / MANIFEST)
+        sync_file(part / WEIGHTS)
+        sync_file(part / MANIFEST)
         sync_folder(part)
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
@@ -168,11 +167,3 @@ class Downlink:
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

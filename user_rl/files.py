@@ -38,6 +38,15 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def sync_file(path: Path) -> None:
+    """Makes what was written to a file durable."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def exchange(one: Path, other: Path) -> None:
     """Two names change what they stand for at one instant; durable once their folders are synced.
 

@@ -11,7 +11,7 @@ import numpy as np
 from cloud.datasets.lerobot_v3_writer import Form, LeRobotWriter
 from cloud.videos.episode import name_of, named, newest, rows_of, stamped_rate_hz
 from user_rl.errors import ConfigError, StorageError, StorageFull
-from user_rl.files import sync_folder
+from user_rl.files import sync_file, sync_folder
 from user_rl.log import Episode, Reader
 from user_rl.rows import Kind, Klass, Schema
 from user_rl.specs import Array
@@ -133,6 +133,5 @@ def _sync(folder: Path) -> None:
         if path.is_dir():
             sync_folder(path)
         else:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            sync_file(path)
     sync_folder(folder)

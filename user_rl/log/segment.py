@@ -19,7 +19,7 @@ import msgspec
 import xxhash
 
 from user_rl.errors import StorageCorrupt, StorageError
-from user_rl.files import sync_folder, write_atomically
+from user_rl.files import sync_file, sync_folder, write_atomically
 from user_rl.log.chunk import NUMBER_KEY, SEQ_KEY, STEP_KEY, Span, StreamEntry, entry_from_value, span_from_value
 from user_rl.log.durable import translated
 from user_rl.log.episodes import Part, part_from_value
@@ -326,15 +326,6 @@ def hash_file(path: Path) -> tuple[int, str]:
             digest.update(block)
             size += len(block)
     return size, digest.hexdigest()
-
-
-def sync_file(path: Path) -> None:
-    """Makes what was written to a file durable."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def segments_in(

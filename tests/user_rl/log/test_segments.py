@@ -1,5 +1,8 @@
 """Segments: where they end, how they are sealed, and what trimming may drop."""
 
+import gc
+import os
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from tests.user_rl.log.recorded import SCHEMA, STREAM, rows
 from user_rl.errors import ConfigError, StorageFull
 from user_rl.log import Log, LogConfig, Reader
 from user_rl.log.segment import Footer, Segment, hash_file
+from user_rl.log.verify import data_bytes
 from user_rl.rows import Klass
 
 SMALL = LogConfig(segment_bytes=96 * 1024)
@@ -294,3 +298,29 @@ def test_closing_waits_for_the_end_of_a_reading(tmp_path: Path) -> None:
         assert segment.is_open
         assert txn.stat(db=segment.table("chunks"))["entries"] == 1
     assert not segment.is_open
+
+
+def open_folders(path: Path) -> list[str]:
+    """What this process holds of the folder, dropped or not."""
+    links = (Path(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd"))
+    return [os.readlink(link) for link in links if link.is_symlink() and os.readlink(link).startswith(str(path))]
+
+
+def test_a_dropped_folder_is_held_until_nobody_reads_in_it_so_that_its_inode_is_not_given_to_another(
+    tmp_path: Path,
+) -> None:
+    with Log(tmp_path) as log:
+        fill(log, STREAM, 40)
+    folder = next(tmp_path.glob("online-*"))
+    gc.collect()
+    segment = Segment(folder)
+    with segment.begin():
+        shutil.rmtree(folder)
+        assert f"{folder} (deleted)" in open_folders(folder)
+    segment.close()
+    gc.collect()
+    assert open_folders(folder) == []
+
+
+def test_the_size_of_a_segment_that_is_gone_is_nothing(tmp_path: Path) -> None:
+    assert data_bytes(tmp_path / "online-00000001") == 0
