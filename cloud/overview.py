@@ -22,7 +22,8 @@ def overview(statuses: Mapping[str, Status]) -> Table:
     for name in ("success", "episodes", "env steps", "updates", "disk full"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, status in statuses.items():
-        rate, hours = status.get("success_rate"), status.get("disk_full_in_h")
+        rate = status.get("success_rate")
+        hours = None if status.get("phase") == "done" else status.get("disk_full_in_h")  # what is over fills no disk
         shown = ["-" if rate is None else f"{100 * rate:.0f} %", *(f"{status.get(key) or 0:,}" for key in NUMBERS)]
         table.add_row(name, phase(status), *shown, "-" if hours is None else f"in {write_hours(hours)}")
     if any(phase(status) == "stopped" for status in statuses.values()):

@@ -139,7 +139,9 @@ def _disk(status: Status) -> str:
 
 def _full(status: Status) -> str:
     hours = status.get("disk_full_in_h")
-    return "-" if hours is None else f"{write_hours(hours)} ({write_bytes(status['disk_bytes_per_hour'])}/h)"
+    if hours is None or status.get("phase") == "done":  # what is over fills no disk
+        return "-"
+    return f"{write_hours(hours)} ({write_bytes(status['disk_bytes_per_hour'])}/h)"
 
 
 FIELDS: tuple[tuple[str, Callable[[Status], str]], ...] = (

@@ -18,6 +18,7 @@ KEYS = (
 )  # fmt: skip
 
 SUCCESS, STEPS, QUIET, GRID = "#1b6ca8", "#c8553d", "#8a8f98", "#e6e8eb"
+HIGH = 0.5
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -103,9 +104,11 @@ def _draw_levels(axes: Any, report: Mapping[str, Any]) -> None:  # noqa: ANN401
     baseline, evaluation = report.get("baseline"), report.get("evaluation")
     if baseline:
         axes.axhline(100 * baseline["success_rate"], color=QUIET, linestyle="--", linewidth=1.2)
-        axes.annotate(
-            "behaviour cloning", (0, 100 * baseline["success_rate"]), (4, 4), textcoords="offset points", color=QUIET
-        )
+        level, high = 100 * baseline["success_rate"], baseline["success_rate"] > HIGH
+        axes.annotate(  # where the curves are not: they go from the lower left to the upper right
+            "behaviour cloning", (axes.get_xlim()[not high], level), (4, -14) if high else (-8, 4), color=QUIET,
+            textcoords="offset points", ha="left" if high else "right",
+        )  # fmt: skip
     if evaluation:
         x = axes.get_xlim()[1]
         axes.plot([x], [100 * evaluation["success_rate"]], "o", color=SUCCESS, markersize=8, clip_on=False)

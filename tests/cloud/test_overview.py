@@ -51,3 +51,8 @@ def test_where_nothing_is_stopped_nobody_is_told_to_resume() -> None:
 ])  # fmt: skip
 def test_a_run_whose_launcher_is_gone_is_stopped(said: dict[str, Any], short: str, full: str) -> None:
     assert (phase(said), phase_in_full(said)) == (short, full)
+
+
+def test_a_run_that_is_over_fills_no_disk() -> None:
+    assert "12 h" in shown(160, a=STATUS)
+    assert "12 h" not in shown(160, a={**STATUS, "phase": "done"})

@@ -23,6 +23,10 @@ def test_a_line_tells_everything_that_was_promised() -> None:
     )
 
 
+def test_a_run_that_is_over_fills_no_disk() -> None:
+    assert line({**STATUS, "phase": "done"}).endswith("disk full in -")
+
+
 def test_what_is_not_known_yet_is_a_dash_and_never_an_error() -> None:
     assert line({}).count(" -") == len(FIELDS) - 1
 
