@@ -173,8 +173,9 @@ class Columns:
         same = _equal(there, given)
         verdicts[present] = np.where(same[present], Verdict.SAME, Verdict.CONFLICT)
         valid = column.is_valid(given)
-        order = np.flatnonzero(valid)[np.argsort(ids[valid], kind="stable")]
-        again = order[1:][ids[order[1:]] == ids[order[:-1]]]  # the same id twice in one call: the first counts
+        new = np.flatnonzero(valid & ~present)
+        order = new[np.argsort(ids[new], kind="stable")]
+        again = order[1:][ids[order[1:]] == ids[order[:-1]]]  # new, and twice in one call: the first counts
         if len(again):
             first = order[np.searchsorted(ids[order], ids[again])]
             verdicts[again] = np.where(_equal(given[first], given[again]), Verdict.SAME, Verdict.CONFLICT)

@@ -222,7 +222,7 @@ class Segment:
                     self._env = _open(
                         self.path, writable=self._writable, sealed=self.footer is not None, sync=self.syncs
                     )
-                    _keep_folder(self.path, self._env)
+                    _keep_lock_file(self.path, self._env)
                 with translated(self.path, 4096):
                     self._tables = _tables(self._env, writable=self._writable)
             except StorageError as error:
@@ -235,10 +235,15 @@ class Segment:
         return self._env
 
 
-def _keep_folder(path: Path, env: lmdb.Environment) -> None:
-    """Keeps a dropped folder's inode from being given to a new one: by it lmdb knows what this process has open, for
-    as long as the environment's object lives."""
-    weakref.finalize(env, os.close, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+def _keep_lock_file(path: Path, env: lmdb.Environment) -> None:
+    """Keeps a dropped segment's lock file from giving its inode to a new file: py-lmdb knows what this process has open
+    by the inodes of data and lock, for as long as the environment's object lives, and a sealed one is opened without
+    its lock. O_PATH: closing any other descriptor of the file would free the process's locks on it."""
+    try:
+        weakref.finalize(env, os.close, os.open(path / "lock.mdb", os.O_PATH | os.O_CLOEXEC))
+    except FileNotFoundError:
+        if not path.exists():  # dropped since; a restored segment has no lock file
+            raise
 
 
 def create_segment(path: Path, map_bytes: int, seq: int, streams: dict[str, StreamEntry]) -> Segment:

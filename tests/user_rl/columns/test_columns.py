@@ -93,6 +93,11 @@ def test_one_id_twice_in_a_call_counts_once(tmp_path: Path) -> None:
     assert verdicts == [Verdict.WRITTEN, Verdict.WRITTEN, Verdict.SAME, Verdict.CONFLICT]
 
 
+def test_an_id_that_is_there_is_judged_by_what_is_there_also_when_it_comes_twice(tmp_path: Path) -> None:
+    write(tmp_path, reward(), [7], [1.0])
+    assert write(tmp_path, reward(), [7, 7, 7], [2.0, 1.0, 2.0]) == [Verdict.CONFLICT, Verdict.SAME, Verdict.CONFLICT]
+
+
 def test_what_waits_for_the_commit_counts_as_there(tmp_path: Path) -> None:
     column = column_from_name("embedding@dino-1", shape=(32,))
     with owner(tmp_path) as columns:
