@@ -1,22 +1,23 @@
 """Guarded: any robot behind limits that hold whatever a policy or an operator asks for.
 
 On the way in: a command that is not finite or of another shape is refused (SpecError), one outside its box is clipped,
-one that changes too much against the last is shortened, one that comes too early waits for its turn on the clock.
-On the way out: a reading that left its limits, or any fault of the robot, halts it and latches: every later call
-raises RobotFault until a person has looked and the process is started again. Nothing here clears a fault.
+one that goes too far, too fast or out of the workspace is shortened (`hal.limits`), one that comes too early waits for
+its turn on the clock. On the way out: a reading beyond its limits, or any fault of the robot, halts it and latches:
+every later call raises RobotFault until a person has looked and cleared it. Nothing here clears a fault.
 A command on a reading older than its limit halts the robot and raises SensorStale; a fresh reading mends that.
 """
 
 import logging
-from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
+from hal.limits import AskLimits, FeltLimits
+from hal.limits import GuardConfig as GuardConfig
 from hal.robot import Robot, RobotSpec, RobotState
 from user_rl.clock import Clock
-from user_rl.errors import ConfigError, HardwareError, RobotFault, RobotUnreachable, SensorStale, SpecError
+from user_rl.errors import HardwareError, RobotFault, RobotUnreachable, SensorStale, SpecError
 from user_rl.specs import Array
 
 log = logging.getLogger(__name__)
@@ -24,31 +25,23 @@ log = logging.getLogger(__name__)
 _EARLY = 0.5  # periods by which one command may come early: a loop that was late once may catch up
 
 
-@dataclass(frozen=True, kw_only=True)
-class GuardConfig:
-    """Limits beside the command's own box. Empty or None: no such limit."""
-
-    max_state_age_s: float | None = 2.0  # of the reading that a command rests on
-    max_change: tuple[float, ...] = ()  # per element: between one command and the next
-    state_limits: dict[str, Any] = field(default_factory=dict)  # {element of the state: [low, high]}
-    pace_commands: bool = True  # never faster than the robot's rate, on the given clock
-
-
 class Guarded:
     """See hal.robot.Robot."""
 
-    def __init__(self, robot: Robot, config: GuardConfig = GuardConfig(), *, clock: Clock) -> None:
+    def __init__(self, robot: Robot, config: GuardConfig | None = None, *, clock: Clock) -> None:
+        config = config or GuardConfig()
         self.robot, self.config, self.clock = robot, config, clock
         self._spec = robot.spec
         self._low = np.asarray(self._spec.command.low, np.float32)
         self._high = np.asarray(self._spec.command.high, np.float32)
-        self._max_change = _max_change(self._spec, config)
-        self._limits = _state_limits(self._spec, config)
+        self._ask, self._felt = AskLimits(self._spec, config), FeltLimits(self._spec, config)
         self._fault: str | None = None
         self._is_open = False
         self._stamp_s = -np.inf  # of the newest reading
         self._due_s = -np.inf  # before which no command is sent
         self._sent: Array | None = None
+        self._sent_s = -np.inf
+        self._measured: Array = np.zeros(self._spec.state.shape, np.float32)
 
     @property
     def spec(self) -> RobotSpec:
@@ -69,22 +62,24 @@ class Guarded:
             state = self.robot.read()
         except RobotFault as error:
             self._latch(str(error), error)
-        if self._limits:
-            self._check_state(state.values)
-        self._stamp_s = state.stamp_s
+        if self._felt.any and (broken := self._felt.broken(state.values)) is not None:
+            self._latch(f"{self._spec.model}: {broken}")
+        self._stamp_s, self._measured = state.stamp_s, state.values
         return state
 
     def command(self, target: Array) -> Array:
         self._check_latch()
         if not self._is_open:
             raise RobotUnreachable(f"{self._spec.model} is not open; call open() first")
-        target = self._limited(target)
+        self._check_form(target)
         self._check_age()
         self._wait_for_turn()
+        target = self._limited(target)
         try:
             self._sent = self.robot.command(target)
         except RobotFault as error:
             self._latch(str(error), error)
+        self._sent_s = self.clock.now_s()
         return self._sent
 
     def halt(self) -> None:
@@ -95,15 +90,18 @@ class Guarded:
         self._is_open = False
         self.robot.close()
 
-    def _limited(self, target: Array) -> Array:
+    def _check_form(self, target: Array) -> None:
         if target.shape != self._low.shape or not all(map(isfinite, target.tolist())):
             raise SpecError(
                 f"{self._spec.model} was asked for {target.tolist()}, allowed {len(self._low)} finite numbers; "
                 "nothing was sent, mend what produced it"
             )
+
+    def _limited(self, target: Array) -> Array:
         target = target.astype(np.float32, copy=False)
-        if self._max_change is not None and self._sent is not None:
-            target = np.clip(target, self._sent - self._max_change, self._sent + self._max_change)
+        if self._ask.any:
+            since_s = self.clock.now_s() - self._sent_s
+            target = self._ask.shortened(target, self._sent, self._measured, since_s)
         return target if self._spec.command.has(target) else np.minimum(np.maximum(target, self._low), self._high)
 
     def _check_age(self) -> None:
@@ -125,15 +123,6 @@ class Guarded:
                 self.clock.sleep_until(earliest_s)
             self._due_s = max(self._due_s, self.clock.now_s()) + period_s
 
-    def _check_state(self, values: Array) -> None:
-        for i, low, high in self._limits:
-            if not low <= values[i] <= high:
-                state = self._spec.state
-                self._latch(
-                    f"{self._spec.model}: {state.names[i]} = {values[i]:.4g} {state.units[i]}, "
-                    f"allowed [{low:.4g}, {high:.4g}]; look at the robot, bring it back inside, start again"
-                )
-
     def _check_latch(self) -> None:
         if self._fault is not None:
             raise RobotFault(self._fault)
@@ -146,28 +135,3 @@ class Guarded:
         except HardwareError as error:
             log.error("%s could not be halted either: %s", self._spec.model, error)
         raise RobotFault(fault) from cause
-
-
-def _max_change(spec: RobotSpec, config: GuardConfig) -> Array | None:
-    if not config.max_change:
-        return None
-    if len(config.max_change) != len(spec.command.names) or min(config.max_change) <= 0:
-        raise ConfigError(
-            f"guard.max_change = {list(config.max_change)}, allowed {len(spec.command.names)} positive numbers "
-            f"({', '.join(spec.command.names)}) or []; change its value"
-        )
-    return np.asarray(config.max_change, np.float32)
-
-
-def _state_limits(spec: RobotSpec, config: GuardConfig) -> list[tuple[int, float, float]]:
-    limits = []
-    for name, bounds in config.state_limits.items():
-        if name not in spec.state.names:
-            allowed = ", ".join(spec.state.names)
-            raise ConfigError(f"guard.state_limits.{name}: no such element, allowed {allowed}; change the key")
-        try:
-            low, high = (float(x) for x in bounds)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"guard.state_limits.{name} = {bounds!r}, allowed [low, high]; change it") from error
-        limits.append((spec.state.names.index(name), low, high))
-    return limits
