@@ -59,7 +59,7 @@ class EdgeConfig:
         False  # real pace: wait between episodes while the learner is behind (free pace always waits)
     )
     realtime: Realtime = Realtime.AUTO
-    restart_control: bool | None = None  # None: in free pace only. A latched fault is never restarted
+    restart_control: bool | None = None  # None: in free pace only. A latched fault waits for a person
     allow_no_silence_stop: bool = False  # run a robot that nothing stops when commands stop coming
     pulse_s: float | None = None  # control is wedged after; None: 2 in real pace, 20 in free
     reset_s: float = 120.0  # opening, resetting and loading weights may take so long

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edge.config import EdgeConfig, Realtime
 from edge.desk import Desk
+from edge.fault import latch, read_fault
 from edge.loop import control
 from edge.orders import Card, Report, State
 from edge.pacer import Pacer
@@ -76,13 +77,32 @@ def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], bool], make: 
         can_demonstrate=cell.teleop is not None, halt=cell.robot.halt,
     )  # fmt: skip
     try:
+        if not faultless(config, desk):
+            return
         cell.open()
         log.info("%s is open: %s at %g Hz, %s pace", config.name, cell.robot.spec.model, cell.robot.spec.rate_hz,
                  config.pace)  # fmt: skip
         control(cell, desk, recorder, pacer)
         desk.tell(State.STOPPED)
+    except (RobotFault, SpecError) as error:
+        latch(config.root, cell.robot.spec.model, str(error))
+        raise
     finally:
         cell.close()
+
+
+def faultless(config: EdgeConfig, desk: Desk) -> bool:
+    """Waits, with the robot closed, while a latched fault is not cleared; False: control is to stop.
+
+    In free pace, where nobody stands beside the robot, raises RobotFault at once.
+    """
+    fault = read_fault(config.root)
+    if fault is None:
+        return True
+    if config.free:
+        raise RobotFault(f"{fault}")
+    log.error("%s: not opened: %s --home %s", config.name, fault, config.root)
+    return desk.stand_still(lambda: str(read_fault(config.root) or ""))
 
 
 def check_silence(cell: Cell, config: EdgeConfig) -> None:

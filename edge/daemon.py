@@ -1,8 +1,9 @@
 """halt: the daemon's first process. It makes the shared memory, starts control and link, and watches control.
 
 A control that died, or that is silent for longer than it promised, is killed and the robot's out-of-band halt command
-is run, if it has one. link is started again always; control if the configuration says so, and never after a fault that
-a person must look at. This process does nothing else, imports nothing heavy and touches no device, so that it lives.
+is run, if it has one. link is started again always; control if the configuration says so. After a fault that a person
+must look at it is started too, to say so: it does not open the robot. This process does nothing else, imports nothing
+heavy and touches no device, so that it lives.
 If it is killed itself, the kernel tells its children, which stop safely by themselves; the folder stays locked until
 they have ended.
 """
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge.config import EdgeConfig
+from edge.fault import read_fault
 from edge.process import Exit
 from edge.shared import Shared, make_shared
 from hal.robot import OnSilence
@@ -162,6 +164,7 @@ class Daemon:
         if child is self._control:
             self._shared.pulse.promise(0.0)
             again = self._config.restarts and code not in (Exit.CLEAN, Exit.CONFIG, Exit.FAULT)
+            again |= code == Exit.FAULT and self._waits_for_a_person()
         else:
             again = code != Exit.CONFIG
         if again:
@@ -169,6 +172,10 @@ class Daemon:
         else:
             log.error("%s ended with %s; the daemon stops", child.name, how)
         return again
+
+    def _waits_for_a_person(self) -> bool:
+        """Whether the fault is on the disk, so that control will not open the robot before it is cleared."""
+        return not self._config.free and read_fault(self._config.root) is not None
 
     def _halt_robot(self) -> None:
         card = self._shared.card.read()

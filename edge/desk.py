@@ -26,6 +26,7 @@ from user_rl.versions import Version
 log = logging.getLogger(__name__)
 
 WAIT_S = 0.002  # between two looks while nothing may happen
+PERSON_S = 0.05  # between two looks for what a person does
 TELL_S = 0.25  # between two reports of the same state
 GOING = (State.DEMONSTRATING, State.RUNNING)
 Load = Callable[..., tuple[Version, Policy]]
@@ -118,6 +119,14 @@ class Desk:
             self.promise(self._config.pulse_limit_s)
             self.tell(State.NO_SENSOR, reason)
             self._idle.sleep_until(self._idle.now_s() + WAIT_S)
+
+    def stand_still(self, why: Callable[[], str]) -> bool:
+        """Waits, before the robot is opened, for as long as `why` has a reason; False: control is to stop."""
+        while (reason := why()) and not self._stopping():
+            self.promise(self._config.pulse_limit_s)
+            self.tell(State.FAULT, reason)
+            self._idle.sleep_until(self._idle.now_s() + PERSON_S)
+        return not self._stopping()
 
     def promise(self, within_s: float) -> None:
         """Tells halt that control will be back within so many seconds."""

@@ -2,6 +2,7 @@
 
 user-rl-edge run [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge eval --weights FOLDER --episodes N --seed S [--json FILE] [--config FILE.json] [KEY=VALUE ...]
+user-rl-edge clear --home FOLDER [--yes]
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import edge.daemon
 from edge.config import EdgeConfig
+from edge.fault import CLEARED, clear, read_fault
 from edge.process import Exit, StopFlag, become_child, set_up_logging
 from hal.make import STORE as CELL_STORE
 from hal.make import CellConfig
@@ -30,6 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.command == "run" and args.parent:
         become_child(args.parent)
     try:
+        if args.command == "clear":
+            return _clear(args)
         tree = configuration(args.config, args.overrides)
         if args.command == "run":
             return edge.daemon.run(tree, stopping=StopFlag(signal.SIGTERM, signal.SIGINT))
@@ -52,6 +56,26 @@ def configuration(file: Path | None, overrides: list[str]) -> Tree:
     if not isinstance(tree, dict):
         raise ConfigError(f"--config {file} holds a {type(tree).__name__}, allowed one tree of keys")
     return compose("file", overrides, store={"": {"file": tree}}, package="configs") if overrides else tree
+
+
+def _clear(args: argparse.Namespace) -> int:
+    root: Path = args.home.expanduser()
+    fault = read_fault(root)
+    print(f"{root}: {fault or 'no fault is latched'}")
+    if fault is None:
+        return Exit.CLEAN
+    if not args.yes and not _sure("The robot is opened again and may move. Have you looked at it? [y/N] "):
+        print("nothing was cleared")
+        return Exit.FAULT
+    clear(root)
+    print(f"cleared; it is written down in {root / CLEARED}")
+    return Exit.CLEAN
+
+
+def _sure(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise ConfigError("clear asks a person, and there is no terminal; look at the robot, then add --yes")
+    return input(question).strip().lower() in ("y", "yes")
 
 
 def _evaluate(args: argparse.Namespace, tree: Tree) -> int:
@@ -88,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
             _evaluation_arguments(command)
         else:
             command.add_argument("--parent", type=int, metavar="PID", help="stop when this process, its parent, ends")
+    cleared = commands.add_parser("clear", help="clear a latched fault, by the person who has looked at the robot")
+    cleared.add_argument("--home", type=Path, required=True, help="the folder that the daemon has")
+    cleared.add_argument("--yes", action="store_true", help="do not ask")
     return parser
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edge.main import main
 from hal.testing import Motion
 from tests.edge.plant import FAKE, Daemon, Plant, plant, schema_of, wait_for
 from user_rl.rows import Kind, Klass
@@ -180,15 +181,42 @@ def test_the_children_of_a_killed_daemon_stop_the_robot_and_end(tmp_path: Path) 
         assert not moves(tmp_path)
 
 
-def test_a_latched_fault_is_reported_and_never_started_again(tmp_path: Path) -> None:
-    guard = {"state_limits": {"point.x": [-0.001, 0.001]}}
-    with plant(tmp_path, restart_control=True, guard=guard) as (cloud, daemon):
+NARROW = {"state_limits": {"point.x": [-0.001, 0.001]}}
+OPENED = "is open: fake at 100 Hz"
+
+
+def test_a_latched_fault_is_on_the_inventory_through_restarts_until_a_person_clears_it(tmp_path: Path) -> None:
+    with plant(tmp_path, restart_control=True, guard=NARROW) as (cloud, daemon):
+        cloud.lease()
+        wait_for(lambda: cloud.cell().status.state == "fault")
+        assert daemon.stop() == 0
+        daemon.start()
+        wait_for(lambda: "not opened: fake: point.x = " in daemon.said)
+        wait_for(lambda: cloud.cell().alive and cloud.cell().status.state == "fault")
+        assert "look at the robot, bring it back inside, start again" in cloud.cell().status.reason
+        assert daemon.said.count(OPENED) == 1
+        assert main(["clear", "--home", str(daemon.home), "--yes"]) == 0
+        wait_for(lambda: daemon.said.count(OPENED) == 2)
+        assert daemon.stop() == 0
+
+
+def test_a_control_that_died_of_a_fault_comes_back_without_opening_the_robot(tmp_path: Path) -> None:
+    with plant(tmp_path, guard=NARROW) as (cloud, daemon):
+        cloud.lease()
+        wait_for(lambda: "control ended with code 3, again in" in daemon.said)
+        wait_for(lambda: "then user-rl-edge clear)" in daemon.said)
+        daemon.child("control")
+        assert daemon.said.count(OPENED) == 1
+        assert daemon.stop() == 0
+
+
+def test_a_simulated_robot_with_a_latched_fault_ends_its_daemon(tmp_path: Path) -> None:
+    with plant(tmp_path, pace="free", guard=NARROW) as (cloud, daemon):
         cloud.lease()
         assert daemon.ended() == 3
-        status = cloud.cell().status
-        assert status.state == "fault"
-        assert "look at the robot, bring it back inside, start again" in status.reason
-        assert daemon.said.count("is open: fake at 100 Hz") == 1
+        daemon.start()
+        assert daemon.ended() == 3
+        assert "then user-rl-edge clear" in daemon.said
 
 
 @pytest.mark.parametrize(
