@@ -1,7 +1,8 @@
 """Kits: the contracts of Robot, Camera, Teleop and Task as programs. Each raises AssertionError with one sentence.
 
 A new driver's test is one line: `check_robot(lambda: MyRobot(config, clock=SystemClock()))`. Fakes and real hardware
-run the same lines; `harmless` is a command that the robot may really carry out where it stands.
+run the same lines; `harmless` is a command that the robot may really carry out where it stands, `motion` some that move
+it: only then is it held that speeds are speeds, that nothing is filled in, and that a halt halts.
 """
 
 import contextlib
@@ -13,9 +14,12 @@ from typing import TypeVar
 import numpy as np
 
 from hal.camera import Camera, Frame
+from hal.motion_kit import Motion as Motion
+from hal.motion_kit import check_motion
 from hal.robot import OnSilence, Robot, RobotSpec, RobotState
 from hal.task import Judgement, Task
 from hal.teleop import Teleop, TeleopReading
+from user_rl.clock import Clock, SystemClock
 from user_rl.errors import HardwareError, RobotUnreachable, SpecError
 from user_rl.specs import Array, Box
 
@@ -23,10 +27,16 @@ T = TypeVar("T")
 
 NAME_BYTES = 48  # what a row has for a task's name
 _POLL_S = 0.5  # generous: a device that waits for a person waits for seconds
+_READ_S = 0.02  # a read may always take so long, also of a robot with a shorter period: machines are busy
+_READS = 5
 
 
-def check_robot(make: Callable[[], Robot], *, harmless: Array | None = None) -> None:
-    """Opens, reads, commands, halts, closes, opens again. `harmless` [C]: the command nearest to zero if not given."""
+def check_robot(
+    make: Callable[[], Robot], *, harmless: Array | None = None, motion: Motion | None = None,
+    clock: Clock | None = None,
+) -> None:  # fmt: skip
+    """Opens, reads, commands, moves, halts, closes, opens again. `harmless` [C]: the command nearest to zero if not
+    given; `clock`: the robot's own, which paces `motion` (real time if not given)."""
     robot = make()
     _check_robot_spec(robot.spec)
     target = robot.spec.command.clip(np.zeros(robot.spec.command.shape)) if harmless is None else harmless
@@ -36,6 +46,8 @@ def check_robot(make: Callable[[], Robot], *, harmless: Array | None = None) -> 
             robot.open()
             _check_readings(robot, life)
             _check_commands(robot, target, life)
+            if motion is not None:
+                check_motion(robot, motion, clock or SystemClock(), _require)
             _twice(robot.halt, "halt")
             _twice(robot.close, "close")
             _check_closed_robot(robot, target, "after close")
@@ -124,8 +136,16 @@ def _check_closed_robot(robot: Robot, target: Array, when: str) -> None:
 
 
 def _check_readings(robot: Robot, when: str) -> None:
-    states = [_checked_read(robot, when) for _ in range(3)]
+    states, took_s = [], []
+    for _ in range(_READS):
+        start_s = time.monotonic()
+        states.append(_checked_read(robot, when))
+        took_s.append(time.monotonic() - start_s)
     _rising([s.stamp_s for s in states], "readings")
+    allowed_s = max(1.0 / robot.spec.rate_hz, _READ_S)
+    _require(
+        min(took_s) < allowed_s, f"every read {when} blocks for {min(took_s):.2g} s or more, allowed {allowed_s:.2g} s"
+    )
 
 
 def _checked_read(robot: Robot, when: str) -> RobotState:

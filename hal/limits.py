@@ -1,8 +1,7 @@
 """Limits: where the axes of a robot may be, how fast they may be asked to go, what it may feel. `Guarded` holds them.
 
-An axis is what a command moves and the state measures: `joint1` has `joint1.target` (where it shall be) or
-`joint1.delta` (by how much), and `joint1.position`; `tip.x` has `tip.delta.x`, and `tip.x`. So limits of `tip.x`,
-`tip.y` and `tip.z` are a workspace box, and those of joints are joint limits. Keys are names or patterns (`joint*`).
+An axis is what a command moves and the state measures (`hal.axes`): limits of `tip.x`, `tip.y` and `tip.z` are a
+workspace box, those of `joint1`, `joint2`, … are joint limits. Keys are names or patterns (`joint*`).
 
 What is asked is shortened; what is measured beyond a limit is a fault, which `Guarded` latches.
 """
@@ -10,12 +9,12 @@ What is asked is shortened; what is measured beyond a limit is a fault, which `G
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
+from hal.axes import Way, axis_of, position_of
 from hal.robot import RobotSpec
 from user_rl.errors import ConfigError
 from user_rl.specs import Array, Box
@@ -49,19 +48,14 @@ class GuardConfig:
             raise ValueError(f"tolerance = {self.tolerance}, allowed 0 or more; change it")
 
 
-class _Kind(Enum):
-    TARGET = "target"  # where the axis shall be
-    DELTA = "delta"  # by how much it shall move
-
-
 class AskLimits:
     """What a command may ask, given what was sent and measured last. Raises ConfigError for limits that cannot be."""
 
     def __init__(self, spec: RobotSpec, config: GuardConfig) -> None:
-        kinds = [_kind(name) for name in spec.command.names]
+        kinds = [axis_of(name) for name in spec.command.names]
         axes = [axis for axis, _ in kinds]
-        self._absolute = np.array([kind is _Kind.TARGET for _, kind in kinds])
-        self._measured = np.array([_position_of(axis, spec.state) for axis in axes])
+        self._absolute = np.array([kind is Way.TARGET for _, kind in kinds])
+        self._measured = np.array([_index(position_of(axis, spec.state)) for axis in axes])  # -1: it is not
         self._period_s = 1.0 / spec.rate_hz
         self._max_change = _max_change(spec, config)
         self._speed = _speeds(axes, kinds, spec.command, config)
@@ -105,7 +99,7 @@ class AskLimits:
     def _check_measured(self, spec: RobotSpec) -> None:
         for i, name in enumerate(spec.command.names):
             if np.isfinite(self._low[i]) and not self._absolute[i] and self._measured[i] < 0:
-                axis = _kind(name)[0]
+                axis = axis_of(name)[0]
                 raise ConfigError(
                     f"guard.limits.{axis}: {name} moves an axis that {spec.model} does not measure, allowed one whose "
                     f"position is in its state; remove the key"
@@ -148,21 +142,8 @@ class FeltLimits:
         return None
 
 
-def _kind(name: str) -> tuple[str, _Kind | None]:
-    """The axis that a command's element moves, and how."""
-    parts = name.split(".")
-    for kind in _Kind:
-        if kind.value in parts:
-            return ".".join(part for part in parts if part != kind.value), kind
-    return name, None
-
-
-def _position_of(axis: str, state: Box) -> int:
-    """The element of the state that measures the axis; -1: none."""
-    for name in (f"{axis}.position", axis):
-        if name in state.names:
-            return state.names.index(name)
-    return -1
+def _index(found: int | None) -> int:
+    return -1 if found is None else found
 
 
 def _axis_bounds(axes: Sequence[str], spec: RobotSpec, config: GuardConfig) -> dict[int, Bounds]:
@@ -171,7 +152,7 @@ def _axis_bounds(axes: Sequence[str], spec: RobotSpec, config: GuardConfig) -> d
     for i, axis in enumerate(axes):
         for key, value in config.limits.items():
             if fnmatchcase(axis, key):
-                if _kind(spec.command.names[i])[1] is None:
+                if axis_of(spec.command.names[i])[1] is None:
                     raise ConfigError(
                         f"guard.limits.{key}: {spec.command.names[i]} is neither a target nor a delta, allowed axes of "
                         f"{spec.model} that are; remove the key"
@@ -183,7 +164,7 @@ def _axis_bounds(axes: Sequence[str], spec: RobotSpec, config: GuardConfig) -> d
 def _measured_axis_bounds(spec: RobotSpec, config: GuardConfig) -> dict[int, Bounds]:
     """By element of the state; every key of `limits` must be an axis that is measured or commanded."""
     measured = {name.removesuffix(".position"): i for i, name in enumerate(spec.state.names)}
-    commanded = {_kind(name)[0] for name in spec.command.names}
+    commanded = {axis_of(name)[0] for name in spec.command.names}
     found = {}
     for key, value in config.limits.items():
         axes = [axis for axis in {*measured, *commanded} if fnmatchcase(axis, key)]
@@ -238,7 +219,7 @@ def _max_change(spec: RobotSpec, config: GuardConfig) -> Array | None:
 
 
 def _speeds(
-    axes: Sequence[str], kinds: Sequence[tuple[str, _Kind | None]], command: Box, config: GuardConfig
+    axes: Sequence[str], kinds: Sequence[tuple[str, Way | None]], command: Box, config: GuardConfig
 ) -> Array | None:
     """[C] unit/s, infinite where there is no limit."""
     if not config.max_speed:
