@@ -148,7 +148,7 @@ def _index(found: int | None) -> int:
 
 def _axis_bounds(axes: Sequence[str], spec: RobotSpec, config: GuardConfig) -> dict[int, Bounds]:
     """By element of the command."""
-    found = {}
+    found: dict[int, Bounds] = {}
     for i, axis in enumerate(axes):
         for key, value in config.limits.items():
             if fnmatchcase(axis, key):
@@ -165,7 +165,7 @@ def _measured_axis_bounds(spec: RobotSpec, config: GuardConfig) -> dict[int, Bou
     """By element of the state; every key of `limits` must be an axis that is measured or commanded."""
     measured = {name.removesuffix(".position"): i for i, name in enumerate(spec.state.names)}
     commanded = {axis_of(name)[0] for name in spec.command.names}
-    found = {}
+    found: dict[int, Bounds] = {}
     for key, value in config.limits.items():
         axes = [axis for axis in {*measured, *commanded} if fnmatchcase(axis, key)]
         if not axes:
@@ -180,7 +180,7 @@ def _is_place(name: str) -> bool:
 
 
 def _state_bounds(spec: RobotSpec, config: GuardConfig) -> dict[int, Bounds]:
-    found = {}
+    found: dict[int, Bounds] = {}
     for key, value in config.state_limits.items():
         elements = [i for i, name in enumerate(spec.state.names) if fnmatchcase(name, key)]
         if not elements:
