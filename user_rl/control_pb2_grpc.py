@@ -69,6 +69,21 @@ class FleetStub:
                 request_serializer=user__rl_dot_control__pb2.ListResourcesRequest.SerializeToString,
                 response_deserializer=user__rl_dot_control__pb2.ListResourcesReply.FromString,
                 _registered_method=True)
+        self.ReportAccelerators = channel.unary_unary(
+                '/user_rl.Fleet/ReportAccelerators',
+                request_serializer=user__rl_dot_control__pb2.ReportAcceleratorsRequest.SerializeToString,
+                response_deserializer=user__rl_dot_control__pb2.ReportAcceleratorsReply.FromString,
+                _registered_method=True)
+        self.QuarantineResource = channel.unary_unary(
+                '/user_rl.Fleet/QuarantineResource',
+                request_serializer=user__rl_dot_control__pb2.QuarantineResourceRequest.SerializeToString,
+                response_deserializer=user__rl_dot_control__pb2.QuarantineResourceReply.FromString,
+                _registered_method=True)
+        self.AdmitResource = channel.unary_unary(
+                '/user_rl.Fleet/AdmitResource',
+                request_serializer=user__rl_dot_control__pb2.AdmitResourceRequest.SerializeToString,
+                response_deserializer=user__rl_dot_control__pb2.AdmitResourceReply.FromString,
+                _registered_method=True)
 
 
 class FleetServicer:
@@ -120,6 +135,27 @@ class FleetServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportAccelerators(self, request, context):
+        """run, admin
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def QuarantineResource(self, request, context):
+        """admin
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdmitResource(self, request, context):
+        """admin
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -157,6 +193,21 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.ListResources,
                     request_deserializer=user__rl_dot_control__pb2.ListResourcesRequest.FromString,
                     response_serializer=user__rl_dot_control__pb2.ListResourcesReply.SerializeToString,
+            ),
+            'ReportAccelerators': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportAccelerators,
+                    request_deserializer=user__rl_dot_control__pb2.ReportAcceleratorsRequest.FromString,
+                    response_serializer=user__rl_dot_control__pb2.ReportAcceleratorsReply.SerializeToString,
+            ),
+            'QuarantineResource': grpc.unary_unary_rpc_method_handler(
+                    servicer.QuarantineResource,
+                    request_deserializer=user__rl_dot_control__pb2.QuarantineResourceRequest.FromString,
+                    response_serializer=user__rl_dot_control__pb2.QuarantineResourceReply.SerializeToString,
+            ),
+            'AdmitResource': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdmitResource,
+                    request_deserializer=user__rl_dot_control__pb2.AdmitResourceRequest.FromString,
+                    response_serializer=user__rl_dot_control__pb2.AdmitResourceReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -348,6 +399,87 @@ class Fleet:
             '/user_rl.Fleet/ListResources',
             user__rl_dot_control__pb2.ListResourcesRequest.SerializeToString,
             user__rl_dot_control__pb2.ListResourcesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportAccelerators(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/user_rl.Fleet/ReportAccelerators',
+            user__rl_dot_control__pb2.ReportAcceleratorsRequest.SerializeToString,
+            user__rl_dot_control__pb2.ReportAcceleratorsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QuarantineResource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/user_rl.Fleet/QuarantineResource',
+            user__rl_dot_control__pb2.QuarantineResourceRequest.SerializeToString,
+            user__rl_dot_control__pb2.QuarantineResourceReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdmitResource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/user_rl.Fleet/AdmitResource',
+            user__rl_dot_control__pb2.AdmitResourceRequest.SerializeToString,
+            user__rl_dot_control__pb2.AdmitResourceReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,4 +1,4 @@
-"""The fleet's client: register, heartbeat, lease, renew, release and list, typed, with deadlines.
+"""The fleet's client: register, heartbeat, lease, renew, release, report and list, typed, with deadlines.
 
 TLS both ways; the server must prove the bundle's `server_name` whatever the address, so a tunnel changes nothing. Every
 call raises Unreachable (no answer: try later), Unauthorized (this name may not), LeaseLost (a newer boot has taken this
@@ -7,12 +7,13 @@ cell's place: stop) or WireError (the request makes no sense). Thread-safe; make
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args
 
 import grpc
 
 from user_rl import control_pb2 as pb
+from user_rl.ask import AcceleratorsAsk, Ask, RobotsAsk
 from user_rl.control_pb2_grpc import FleetStub
 from user_rl.errors import LeaseLost, Unauthorized, Unreachable, UserRlError, WireError
 from user_rl.trust import Bundle
@@ -20,8 +21,13 @@ from user_rl.trust import Bundle
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 LeaseState = Literal["free", "held", "releasing"]
+Kind = Literal["cell", "accelerator"]
+State = Literal["free", "leased", "degraded", "quarantined", "lost"]
+Health = Literal["ok", "degraded", "broken"]  # words of hal.resources.Condition
+Role = Literal["learner", "inference"]
 
 FAULT = "fault"  # the state of a cell that must not be leased
+ROBOT, TELEOP = "robot", "teleop"  # names of parts; the others are cameras
 OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -49,6 +55,19 @@ class Card:
     action_dim: int
     cameras: tuple[str, ...] = ()
     on_silence: str
+    site: str = ""  # network neighbourhood; empty: not said
+    dof: int = 0  # elements of a command; 0: an edge that does not speak of its parts, every heartbeat confirms it
+    control_modes: tuple[str, ...] = ()
+    teleop: str = ""  # its name; empty: none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """How one part of a cell is, as its edge has measured it."""
+
+    name: str  # robot, teleop, or a camera's name
+    health: Health = "ok"
+    reason: str = ""  # for a person, when not ok
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +83,7 @@ class Status:
     token: int = 0  # the newest ever heard of
     released: int = 0  # never again acts under this token or an older one
     disk_free_bytes: int | None = None  # on the disk that holds the spool; None: not said
+    parts: tuple[Part, ...] = ()  # every one of them, or none: not known yet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +92,9 @@ class Assignment:
 
     `wanted`; `token` is above its own `released` and no older than any it has heard of; and `autonomy_s` has not passed
     since it *sent* the last answered heartbeat. When not wanted it halts, stores `released = token` and says so with
-    the next heartbeat. Run and addresses stay the last ones, so that the spool's rows find their way.
+    the next heartbeat. Run and addresses stay the last ones, so that the spool's rows find their way. Told to
+    `finish_episode` while wanted, it acts on to the episode's end, then halts and releases in the same way: a higher
+    priority waits for the cell. A later answer may take that back.
     """
 
     run: str  # empty: never assigned
@@ -82,6 +104,7 @@ class Assignment:
     experience_address: str
     weights_address: str
     wanted: bool
+    finish_episode: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,27 +123,76 @@ class Beat:
     clock_s: float
 
 
+Accelerators = dict[str, tuple[str, ...]]  # ids by role; a role without any is not named
+
+
 @dataclass(frozen=True, kw_only=True)
 class LeaseReply:
-    """The whole request granted as {cell: token}, or nothing, a position in the queue from 1 and why."""
+    """What the run holds of what it asked for: {cell: token}, and accelerators.
+
+    Position 0: it holds everything. Otherwise it stands there in the queue, and `reason` says what is missing and why;
+    nothing is granted then, unless the run had begun and goes on with fewer robots (`min_count`).
+    """
 
     granted: dict[str, int]
+    accelerators: Accelerators = field(default_factory=dict)
     position: int = 0
     reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resource:
-    """One registered cell as the fleet sees it."""
+class Held:
+    """What a run still holds after renewing.
 
-    card: Card
-    sequence: int
+    `wanted_back` are ids that a higher priority waits for. Its cells are told to finish by the fleet and leave `cells`
+    when they have; accelerators are given back by the run, at its own boundary.
+    """
+
+    cells: dict[str, int]
+    accelerators: Accelerators = field(default_factory=dict)
+    wanted_back: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceleratorCard:
+    """What one device, or one slice of it, is and how it is; said by whoever sees its node, again and again."""
+
+    id: str  # unique in the fleet, the same after a restart: a UUID, or gpu:NODE:INDEX
+    node: str  # the machine, as Ray names it
+    site: str = ""
+    model: str
+    address: str = ""  # how its machine reaches it: an index
+    memory_bytes: int = 0
+    multiprocessors: int = 0  # not said
+    utilisation: float = 0.0  # 0 to 1, when it was reported
+    mig_profile: str = ""  # empty: a whole device
+    parent: str = ""  # id of the device that a slice is part of
+    slices: tuple[str, ...] = ()  # ids of its own; they are leased then, not the whole
+    health: Health = "ok"
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resource:
+    """One cell or accelerator as the fleet's inventory has it."""
+
+    id: str  # a cell's name, or an accelerator's id
+    kind: Kind
+    model: str
+    site: str
+    state: State  # the worst that holds; who has it leased says `run`, also while it is degraded or quarantined
+    since_s: float  # how long it has been in this state
+    reason: str  # of the state, for a person
     lease: LeaseState
     run: str  # the newest holder
-    token: int  # the newest token
+    role: str  # what an accelerator is leased for
+    token: int  # the newest token of a cell
     alive: bool
     silent_s: float  # since its last sign of life, or since the fleet's start
-    status: Status
+    sequence: int = 0  # of a cell's boot
+    card: Card | None = None  # of a cell
+    status: Status = Status(state="")  # of a cell
+    accelerator: AcceleratorCard | None = None
 
 
 class FleetClient:
@@ -142,7 +214,7 @@ class FleetClient:
 
     def heartbeat(self, cell: str, boot: str, status: Status) -> Beat:
         """Says that this cell lives, and learns what it shall do."""
-        request = pb.HeartbeatRequest(cell=cell, boot=boot, status=pb.Status(**dataclasses.asdict(status)))
+        request = pb.HeartbeatRequest(cell=cell, boot=boot, status=status_to_proto(status))
         reply = self._call(self._stub.Heartbeat, request)
         return Beat(Assignment(**_fields(Assignment, reply.assignment)), reply.clock_s)
 
@@ -151,23 +223,41 @@ class FleetClient:
         request = pb.OpenRunRequest(run=run, experience_address=experience_address, weights_address=weights_address)
         self._call(self._stub.OpenRun, request)
 
-    def request_lease(self, run: str, *, count: int, model: str = "", cells: Sequence[str] = ()) -> LeaseReply:
-        """Asks that the run hold `count` cells in all; ask again (every second or so) while it waits."""
-        request = pb.RequestLeaseRequest(run=run, count=count, model=model, cells=cells)
-        reply = self._call(self._stub.RequestLease, request)
-        return LeaseReply(granted=_tokens(reply.granted), position=reply.position, reason=reply.reason)
+    def request_lease(self, run: str, ask: Ask) -> LeaseReply:
+        """Asks that the run hold all of `ask`; ask again (every second or so) while it waits or something is lost."""
+        reply = self._call(self._stub.RequestLease, pb.RequestLeaseRequest(run=run, **dataclasses.asdict(ask)))
+        return LeaseReply(
+            granted=_tokens(reply.granted), accelerators=_by_role(reply.accelerators), position=reply.position,
+            reason=reply.reason,
+        )  # fmt: skip
 
-    def renew(self, run: str) -> dict[str, int]:
-        """Keeps the run's leases alive; {cell: token} of those that it still holds."""
-        return _tokens(self._call(self._stub.RenewLease, pb.RenewLeaseRequest(run=run)).held)
+    def renew(self, run: str) -> Held:
+        """Keeps the run's leases alive; what it still holds."""
+        reply = self._call(self._stub.RenewLease, pb.RenewLeaseRequest(run=run))
+        return Held(
+            cells=_tokens(reply.held), accelerators=_by_role(reply.accelerators), wanted_back=tuple(reply.wanted_back)
+        )
 
-    def release(self, run: str, cells: Sequence[str] = ()) -> None:
-        """Gives `cells` back (none named: all); each is free once its edge confirms."""
-        self._call(self._stub.ReleaseLease, pb.ReleaseLeaseRequest(run=run, cells=cells))
+    def release(self, run: str, ids: Sequence[str] = ()) -> None:
+        """Gives cells and accelerators back (none named: all); a cell is free once its edge confirms."""
+        self._call(self._stub.ReleaseLease, pb.ReleaseLeaseRequest(run=run, ids=ids))
 
     def list(self) -> list[Resource]:
-        """Every registered cell, by name."""
+        """Every cell, then every accelerator, by id."""
         return [_resource(r) for r in self._call(self._stub.ListResources, pb.ListResourcesRequest()).resources]
+
+    def report_accelerators(self, cards: Sequence[AcceleratorCard]) -> float:
+        """Says which accelerators there are; returns after how many seconds it must be said again at the latest."""
+        messages = [pb.Accelerator(**dataclasses.asdict(card)) for card in cards]
+        return self._call(self._stub.ReportAccelerators, pb.ReportAcceleratorsRequest(accelerators=messages)).ttl_s
+
+    def quarantine(self, resource: str, reason: str) -> None:
+        """A person takes a resource out of use: a lease on it ends at once, and only a person brings it back."""
+        self._call(self._stub.QuarantineResource, pb.QuarantineResourceRequest(id=resource, reason=reason))
+
+    def admit(self, resource: str) -> None:
+        """A person ends a quarantine; a check that still fails brings it back."""
+        self._call(self._stub.AdmitResource, pb.AdmitResourceRequest(id=resource))
 
     def close(self) -> None:
         """Ends the connection; safe to call twice."""
@@ -200,18 +290,60 @@ def card_to_proto(card: Card) -> pb.Card:
 
 def card_from_proto(message: pb.Card) -> Card:
     """The card in `message`."""
-    return Card(**_fields(Card, message) | {"cameras": tuple(message.cameras)})
+    tuples = {"cameras": tuple(message.cameras), "control_modes": tuple(message.control_modes)}
+    return Card(**_fields(Card, message) | tuples)
+
+
+def status_to_proto(status: Status) -> pb.Status:
+    """`status` as a message."""
+    return pb.Status(**dataclasses.asdict(status))
 
 
 def status_from_proto(message: pb.Status) -> Status:
-    """The status in `message`."""
+    """The status in `message`; a health that nobody knows counts as broken."""
     free = message.disk_free_bytes if message.HasField("disk_free_bytes") else None
-    return Status(**_fields(Status, message) | {"disk_free_bytes": free})
+    parts = tuple(Part(name=p.name, health=_health(p.health), reason=p.reason) for p in message.parts)
+    return Status(**_fields(Status, message) | {"disk_free_bytes": free, "parts": parts})
+
+
+def ask_from_proto(message: pb.RequestLeaseRequest) -> Ask:
+    """The request in `message`; raises WireError when it makes no sense."""
+    robots = RobotsAsk(**_fields(RobotsAsk, message.robots) | {"cells": tuple(message.robots.cells)})
+    accelerators = {
+        role: AcceleratorsAsk(**_fields(AcceleratorsAsk, getattr(message, role))) for role in get_args(Role)
+    }
+    return Ask(robots=robots, priority=message.priority, preemptible=message.preemptible, **accelerators)
+
+
+def accelerator_from_proto(message: pb.Accelerator) -> AcceleratorCard:
+    """The accelerator's card in `message`."""
+    changed = {"health": _health(message.health), "slices": tuple(message.slices)}
+    return AcceleratorCard(**_fields(AcceleratorCard, message) | changed)
+
+
+def resource_to_proto(resource: Resource) -> pb.Resource:
+    """`resource` as a message."""
+    return pb.Resource(**dataclasses.asdict(resource))
 
 
 def _resource(message: pb.Resource) -> Resource:
-    nested = {"card": card_from_proto(message.card), "status": status_from_proto(message.status)}
+    nested = {
+        "card": card_from_proto(message.card) if message.HasField("card") else None,
+        "status": status_from_proto(message.status),
+        "accelerator": accelerator_from_proto(message.accelerator) if message.HasField("accelerator") else None,
+    }
     return Resource(**_fields(Resource, message) | nested)
+
+
+def _health(word: str) -> Health:
+    return next((health for health in get_args(Health) if health == word), "broken")
+
+
+def _by_role(grants: Sequence[pb.AcceleratorGrant]) -> Accelerators:
+    ids: dict[str, list[str]] = {}
+    for grant in grants:
+        ids.setdefault(grant.role, []).append(grant.id)
+    return {role: tuple(found) for role, found in ids.items()}
 
 
 def _tokens(grants: Sequence[pb.Grant]) -> dict[str, int]:
