@@ -47,6 +47,7 @@ class EdgeConfig:
     name: str  # of the cell, as enrolled
     bundle: str  # file with the fleet's address and this cell's keys
     home: str  # folder: spool, weights, lease
+    site: str = ""  # network neighbourhood, as requests name it
     robot: dict[str, Any]
     task: dict[str, Any]
     cameras: dict[str, Any] = field(default_factory=dict)
@@ -59,7 +60,8 @@ class EdgeConfig:
         False  # real pace: wait between episodes while the learner is behind (free pace always waits)
     )
     realtime: Realtime = Realtime.AUTO
-    restart_control: bool | None = None  # None: in free pace only. A latched fault waits for a person
+    restart_control: bool | None = None  # None: a robot that did not answer is opened again, a crash
+    # only in free pace; a latched fault waits for a person
     allow_no_silence_stop: bool = False  # run a robot that nothing stops when commands stop coming
     pulse_s: float | None = None  # control is wedged after; None: 2 in real pace, 20 in free
     reset_s: float = 120.0  # opening, resetting and loading weights may take so long
@@ -86,8 +88,13 @@ class EdgeConfig:
 
     @property
     def restarts(self) -> bool:
-        """Whether a dead control is started again."""
+        """Whether a control that crashed is started again."""
         return self.free if self.restart_control is None else self.restart_control
+
+    @property
+    def reopens(self) -> bool:
+        """Whether a robot that did not answer is opened again."""
+        return self.restart_control is not False
 
     def clock(self) -> Clock:
         """What paces the loop."""

@@ -20,6 +20,7 @@ from edge.pacer import Pacer
 from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging, try_realtime
 from edge.recorder import Recorder
 from edge.shared import Shared
+from hal.axes import control_modes
 from hal.cell import Cell
 from hal.make import CellConfig, make_cell
 from hal.robot import OnSilence
@@ -72,10 +73,7 @@ def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], bool], make: 
     if config.realtime is Realtime.AUTO and not config.free:
         try_realtime()
     recorder, pacer = Recorder(ring, task=cell.task.name), Pacer(clock, cell.robot.spec.rate_hz)
-    desk = Desk(
-        shared, recorder, pacer, config, idle=idle, stopping=stopping,
-        can_demonstrate=cell.teleop is not None, halt=cell.robot.halt,
-    )  # fmt: skip
+    desk = Desk(shared, recorder, pacer, config, idle=idle, cell=cell, stopping=stopping)
     try:
         if not faultless(config, desk):
             return
@@ -123,6 +121,7 @@ def card_of(cell: Cell) -> Card:
     return Card(
         schema=make_schema(cell.observation, cell.action).encoded, model=spec.model, rate_hz=spec.rate_hz,
         on_silence=spec.on_silence, halt_command=spec.halt_command, cameras=tuple(sorted(cell.cameras)),
+        control_modes=control_modes(spec.command), teleop=type(cell.teleop).__name__ if cell.teleop else "",
     )  # fmt: skip
 
 

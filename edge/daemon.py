@@ -163,8 +163,7 @@ class Daemon:
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
         if child is self._control:
             self._shared.pulse.promise(0.0)
-            again = self._config.restarts and code not in (Exit.CLEAN, Exit.CONFIG, Exit.FAULT)
-            again |= code == Exit.FAULT and self._waits_for_a_person()
+            again = self._control_again(code)
         else:
             again = code != Exit.CONFIG
         if again:
@@ -172,6 +171,13 @@ class Daemon:
         else:
             log.error("%s ended with %s; the daemon stops", child.name, how)
         return again
+
+    def _control_again(self, code: int) -> bool:
+        if code == Exit.FAULT:
+            return self._waits_for_a_person()
+        if code == Exit.HARDWARE:
+            return self._config.reopens
+        return self._config.restarts and code not in (Exit.CLEAN, Exit.CONFIG)
 
     def _waits_for_a_person(self) -> bool:
         """Whether the fault is on the disk, so that control will not open the robot before it is cleared."""

@@ -15,7 +15,9 @@ from edge.config import EdgeConfig
 from edge.orders import Orders, Report, State
 from edge.pacer import Pacer
 from edge.recorder import NO_HASH, Heading, Recorder
+from edge.senses import Senses
 from edge.shared import Shared
+from hal.cell import Cell
 from policies.load import load
 from policies.policy import Policy
 from user_rl.clock import Clock
@@ -50,12 +52,12 @@ class Desk:
     """Control's side of the mailboxes. One thread."""
 
     def __init__(
-        self, shared: Shared, recorder: Recorder, pacer: Pacer, config: EdgeConfig, *,
-        idle: Clock, stopping: Callable[[], bool], can_demonstrate: bool, halt: Callable[[], None], load: Load = load,
+        self, shared: Shared, recorder: Recorder, pacer: Pacer, config: EdgeConfig, *, idle: Clock, cell: Cell,
+        stopping: Callable[[], bool], load: Load = load,
     ) -> None:  # fmt: skip
         self._shared, self._recorder, self._pacer, self._config = shared, recorder, pacer, config
-        self._idle, self._stopping, self._can_demonstrate, self._halt = idle, stopping, can_demonstrate, halt
-        self._load = load
+        self._idle, self._stopping, self._cell, self._load = idle, stopping, cell, load
+        self._senses = Senses(cell, idle)
         self._weights: tuple[str, Version, Policy] | None = None
         self._refused = ""  # folder of a version that could not be loaded
         self._demonstrated: list[int] = []  # closing steps of successful demonstrations in this stream
@@ -68,17 +70,21 @@ class Desk:
     def next_plan(self) -> Plan | None:
         """The next episode, as soon as one may begin; None: control is to stop."""
         halted = False
+        self._senses.seen()
         while not self._stopping():
             self.promise(self._config.reset_s)
             plan = self._plan(self._orders())
+            if isinstance(plan, Plan) and self._senses.trouble:
+                plan = State.NO_SENSOR
             if isinstance(plan, Plan):
                 self.tell(State.DEMONSTRATING if plan.demonstrate else State.RUNNING, version=plan.heading.version)
                 return plan
             if not halted:
-                self._halt()
+                self._cell.robot.halt()
                 halted = True
+            self._senses.look()
             self.promise(self._config.pulse_limit_s)
-            self.tell(plan)
+            self.tell(plan, self._senses.trouble)
             self._idle.sleep_until(self._idle.now_s() + WAIT_S)
         return None
 
@@ -113,7 +119,7 @@ class Desk:
 
     def rest(self, reason: str, for_s: float) -> None:
         """Waits with the robot halted, after a reading that was too old to act on."""
-        self._halt()
+        self._cell.robot.halt()
         until_s = self._idle.now_s() + for_s
         while self._idle.now_s() < until_s and not self._stopping():
             self.promise(self._config.pulse_limit_s)
@@ -146,6 +152,7 @@ class Desk:
             state=state, reason=reason, heard=self._shared.orders.seen, generation=self._generation,
             step=recorder.step - 1, episode=recorder.episode, version=version, steps_per_s=self._steps_per_s,
             late=pacer.late, skipped=pacer.skipped, held=self._held, success=self._success,
+            parts=self._senses.parts(),
         )  # fmt: skip
         self._told_s = now_s
         self._shared.report.post(self._told)
@@ -154,7 +161,7 @@ class Desk:
         return self._shared.orders.read() or Orders()
 
     def _plan(self, orders: Orders) -> Plan | State:
-        if not orders.run or not orders.token or self._idle.now_s() >= orders.lease_until_s:
+        if not orders.run or not orders.token or orders.finish or self._idle.now_s() >= orders.lease_until_s:
             return State.NO_LEASE
         if self._recorder.ring.free() < 2:
             return State.NO_SPACE
@@ -182,7 +189,7 @@ class Desk:
 
     def _wanted(self, orders: Orders) -> bool:
         self._demonstrated = [step for step in self._demonstrated if step > orders.acknowledged]
-        return self._can_demonstrate and orders.demonstrations > len(self._demonstrated)
+        return self._cell.teleop is not None and orders.demonstrations > len(self._demonstrated)
 
     def _newest(self, orders: Orders) -> tuple[Version, Policy] | None:
         if orders.weights and orders.weights not in (self._weights[0] if self._weights else "", self._refused):
@@ -204,7 +211,7 @@ class Desk:
     def _wait_within(self, plan: Plan, state: State | None) -> bool:
         self._held += state is State.NO_SPACE
         if not self._config.free:  # simulated time stands still by itself
-            self._halt()
+            self._cell.robot.halt()
         while state is not None and not self.ended(plan):
             self.promise(self._config.pulse_limit_s)
             self.tell(state, version=plan.heading.version)

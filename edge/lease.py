@@ -2,7 +2,8 @@
 
 The robot may act while the fleet wants it, under the newest token ever heard of, if that was not released, and for
 `autonomy_s` after the last answered heartbeat was sent: a link that is cut for a shorter time does not stop it. When it
-is no longer wanted, control ends its episode and halts; only then is the token released, on disk first, then in words.
+is no longer wanted, control ends its episode and halts; when it is told to finish, control goes on to the episode's end
+and halts. Only then is the token released, on disk first, then in words.
 """
 
 import logging
@@ -33,14 +34,15 @@ class Lease:
     def __init__(self, path: Path, until_s: float = 0.0) -> None:
         """`until_s`: what a predecessor of this process, in the same daemon, had been granted."""
         self._path, self.until_s, self._unwanted = path, until_s, False
+        self.finish = False  # no further episode under this lease: a higher priority waits
         self.record = _read(path)
         if self.record.token <= self.record.released:
             self.until_s = 0.0
 
     @property
     def releasing(self) -> bool:
-        """Whether the fleet has taken the lease back, and the token waits for control to halt to be released."""
-        return self._unwanted and self.record.token > self.record.released
+        """Whether the fleet takes the lease back, and the token waits for control to halt to be released."""
+        return (self._unwanted or self.finish) and self.record.token > self.record.released
 
     def hear(self, assignment: Assignment, sent_s: float) -> None:
         """Takes in the answer to a heartbeat sent at `sent_s`; raises StorageError, and then nothing has changed."""
@@ -54,7 +56,7 @@ class Lease:
                 experience_address=assignment.experience_address, weights_address=assignment.weights_address,
             )
         )  # fmt: skip
-        self._unwanted = not assignment.wanted
+        self._unwanted, self.finish = not assignment.wanted, assignment.finish_episode
         granted = assignment.wanted and assignment.token > old.released
         self.until_s = sent_s + assignment.autonomy_s if granted else 0.0
 

@@ -13,6 +13,7 @@ import os
 import queue
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import zmq
 from msgspec.structs import replace
@@ -22,7 +23,7 @@ from edge.connection import Connection
 from edge.downlink import Downlink
 from edge.heart import Answer, Heart
 from edge.lease import Lease
-from edge.orders import Card, Orders, Report, State
+from edge.orders import Card, Orders, PartReport, Report, State
 from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging
 from edge.ring import Ring
 from edge.shared import Shared
@@ -137,6 +138,7 @@ class Link:
             state=report.state, reason=report.reason or self._spooler.blocked, episode=report.episode,
             version=report.version, rows=self._ring.head, spool_bytes=self._spool.size_bytes(),
             token=record.token, released=record.released, disk_free_bytes=free_bytes(self._config.root),
+            parts=tuple(_part(part) for part in report.parts),
         )  # fmt: skip
 
     def _answer(self, answer: Answer) -> None:
@@ -175,7 +177,7 @@ class Link:
         folder = self.downlink.folder if self.downlink is not None else None
         orders = replace(
             self._orders, token=self._lease.record.token, lease_until_s=self._lease.until_s,
-            evaluate=self._config.evaluate,
+            evaluate=self._config.evaluate, finish=self._lease.finish,
         )  # fmt: skip
         if permit is not None:
             orders = replace(
@@ -210,8 +212,14 @@ class Link:
         return fleet.Card(
             cell=self._config.name, boot=self._orders.boot, model=card.model, rate_hz=card.rate_hz,
             schema_digest=schema.digest, action_dim=schema.action.shape[0], cameras=card.cameras,
-            on_silence=card.on_silence,
+            on_silence=card.on_silence, site=self._config.site, dof=schema.action.shape[0],
+            control_modes=card.control_modes, teleop=card.teleop,
         )  # fmt: skip
+
+
+def _part(part: PartReport) -> fleet.Part:
+    health = next((word for word in get_args(fleet.Health) if word == part.health), "broken")
+    return fleet.Part(name=part.name, health=health, reason=part.reason)
 
 
 def main(argv: list[str] | None = None) -> int:

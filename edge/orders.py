@@ -38,8 +38,17 @@ class Orders(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     acknowledged: int = -1
     weights: str = ""  # folder of a whole, verified version
     weights_number: int = 0
+    finish: bool = False  # no further episode: a higher priority waits for this cell
     evaluate: bool = False  # the policy's mode, without exploration
     clock_offset_s: float = 0.0  # cloud time minus edge time
+
+
+class PartReport(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """How one part of the cell is, as control has measured it."""
+
+    name: str  # robot, teleop, or a camera's name
+    health: str  # in hal.resources.Condition's words
+    reason: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -57,6 +66,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     skipped: int = 0  # periods that were left out because of it
     held: int = 0  # times that the robot stood still because the ring was full
     success: bool | None = None  # of the last whole episode
+    parts: tuple[PartReport, ...] = ()  # all of them, or none before the cell is open
 
 
 class Card(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -68,3 +78,5 @@ class Card(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     on_silence: str
     halt_command: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
+    control_modes: tuple[str, ...] = ()
+    teleop: str = ""  # its kind; empty: nobody

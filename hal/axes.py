@@ -37,5 +37,16 @@ def velocity_of(axis: str, state: Box) -> int | None:
     return _find(state, f"{axis}.velocity", f"{stem}.velocity.{last}")
 
 
+def control_modes(command: Box) -> tuple[str, ...]:
+    """What a command may be, as requests name it: joint_target, joint_delta, tip_target, tip_delta, or other."""
+    return tuple(sorted({_mode(*axis_of(name)) for name in command.names}))
+
+
+def _mode(axis: str, way: Way | None) -> str:
+    if way is None:
+        return "other"
+    return f"{'tip' if axis.startswith('tip.') else 'joint'}_{way.value}"
+
+
 def _find(state: Box, *names: str) -> int | None:
     return next((state.names.index(name) for name in names if name in state.names), None)

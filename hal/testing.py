@@ -125,17 +125,18 @@ class FakeTask:
 
 @dataclass(frozen=True, kw_only=True)
 class FakeCameraConfig:
-    """The size of the pictures."""
+    """The size of the pictures, and a fault that somebody outside can plant: while the file `fails_while` is there."""
 
     height: int = 16
     width: int = 16
+    fails_while: str = ""
 
 
 class FakeCamera:
     """See hal.camera.Camera. A counting picture: every pixel of the n-th frame is n modulo 256; tests may break it."""
 
     def __init__(self, config: FakeCameraConfig = FakeCameraConfig(), *, name: str = "fake", clock: Clock) -> None:
-        self.clock = clock
+        self.config, self.clock = config, clock
         self.frames = 0
         self.unreachable = False
         self._is_open = False
@@ -146,18 +147,23 @@ class FakeCamera:
         return self._spec
 
     def open(self) -> None:
-        if self.unreachable:
-            raise HardwareError(f"{self._spec.name} does not answer; set unreachable = False")
+        self._check_answer()
         self._is_open = True
 
     def read(self) -> Frame:
-        if self.unreachable or not self._is_open:
+        if not self._is_open:
             raise HardwareError(f"{self._spec.name} is not open; call open() first")
+        self._check_answer()
         self.frames += 1
         return Frame(stamp_s=self.clock.now_s(), pixels=np.full(self._spec.shape, self.frames % 256, np.uint8))
 
     def close(self) -> None:
         self._is_open = False
+
+    def _check_answer(self) -> None:
+        planted = self.config.fails_while
+        if self.unreachable or (planted and Path(planted).exists()):
+            raise HardwareError(f"{self._spec.name} does not answer; set unreachable = False, remove {planted!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from edge.config import EdgeConfig, Pace
 from edge.control import card_of
 from edge.desk import Desk
 from edge.loop import control
-from edge.orders import NO_LIMIT, Orders
+from edge.orders import NO_LIMIT, Orders, Report
 from edge.pacer import Pacer
 from edge.recorder import Recorder
 from edge.shared import Shared, make_shared
@@ -21,6 +21,7 @@ from hal.cell import Cell
 from hal.robot import OnSilence, RobotSpec, RobotState
 from hal.task import Judgement
 from hal.teleop import TeleopReading
+from hal.testing import FakeCamera
 from policies.policy import Policy
 from user_rl.clock import Clock, FakeClock
 from user_rl.errors import StorageCorrupt
@@ -178,6 +179,19 @@ class Bench:
         self.orders = Orders(**{**fields, **changes})
         self.shared.orders.post(self.orders)
 
+    def report(self) -> Report:
+        """What control has said last."""
+        report = self.shared.report.read()
+        assert report is not None
+        return report
+
+    def add_camera(self, name: str) -> FakeCamera:
+        """One more part of the cell, open; the ring has no place for its pictures."""
+        camera = FakeCamera(name=name, clock=self.clock)
+        camera.open()
+        self.cell.cameras[name] = camera
+        return camera
+
     def stop(self) -> None:
         """What SIGTERM does."""
         self.stops.append(True)
@@ -223,10 +237,7 @@ def bench(
             raise StorageCorrupt(f"{folder} cannot be read")
         return version(int(str(folder)[1:])), policies[str(folder)]
 
-    desk = Desk(
-        shared, recorder, pacer, edge, idle=clock, stopping=lambda: bool(stops),
-        can_demonstrate=teleop is not None, halt=robot.halt, load=load,
-    )  # fmt: skip
+    desk = Desk(shared, recorder, pacer, edge, idle=clock, cell=cell, stopping=lambda: bool(stops), load=load)
     made = Bench(
         calls=calls, clock=clock, robot=robot, task=task, cell=cell, shared=shared, recorder=recorder, pacer=pacer,
         desk=desk, stops=stops, policies=policies,

@@ -1,5 +1,6 @@
 """A lease: an old token never acts again, and what was released stays so through every death."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ def test_a_lease_that_is_no_longer_wanted_ends_now_and_is_released_when_the_robo
     lease.release()
     assert not lease.releasing
     assert Lease(path).record.released == 3
+
+
+def test_a_lease_that_is_to_be_finished_goes_on_until_the_robot_is_halted_and_may_be_taken_back(path: Path) -> None:
+    lease = Lease(path)
+    lease.hear(assignment(), 100.0)
+    lease.hear(replace(assignment(), finish_episode=True), 101.0)
+    assert (lease.until_s, lease.finish, lease.releasing) == (1001.0, True, True)
+    lease.hear(assignment(), 102.0)
+    assert (lease.finish, lease.releasing) == (False, False)
 
 
 def test_a_released_token_never_acts_again_even_if_the_fleet_forgets(path: Path) -> None:

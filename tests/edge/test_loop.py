@@ -7,7 +7,7 @@ import pytest
 
 from edge.config import Pace
 from edge.desk import episode_seed
-from edge.orders import State
+from edge.orders import Report, State
 from edge.recorder import Heading
 from tests.edge.rig import BOOT, ConstantPolicy, bench
 from user_rl.errors import RobotFault, RobotUnreachable, SensorStale, SpecError
@@ -405,6 +405,46 @@ def test_an_old_reading_cuts_the_episode_halts_and_the_next_one_begins_after_a_r
     assert rows["kind"].tolist() == [0, 0, 0, 1]
     assert b.calls.index("halt") < len(b.calls) - 1
     assert rows["stamp.action"][1] >= 1001.1
+
+
+def test_a_camera_that_breaks_cuts_the_episode_and_the_next_begins_when_it_is_back() -> None:
+    with bench(max_steps=2) as b:
+        camera = b.add_camera("front")
+        b.clock.at(0.05, lambda: setattr(camera, "unreachable", True))
+        b.clock.at(5.0, lambda: setattr(camera, "unreachable", False))
+        reports: list[Report] = []
+        b.clock.at(3.0, lambda: reports.append(b.report()))
+        b.stop_after(6.5)
+        b.run()
+        last = b.report()
+    assert reports[0].state == State.NO_SENSOR
+    assert "camera front: observation.images.front does not answer" in reports[0].reason
+    health = {part.name: part.health for part in reports[0].parts}
+    assert health == {"robot": "ok", "front": "broken"}
+    assert {part.health for part in last.parts} == {"ok"}
+    assert b.calls.count("reset") >= 2
+    during = [call for call in b.calls if call in ("reset", "halt")]
+    assert during[:2] == ["reset", "halt"]
+
+
+def test_a_robot_that_is_to_finish_goes_on_to_the_episodes_end_and_begins_no_other() -> None:
+    with bench(max_steps=5) as b:
+        b.clock.at(0.15, lambda: b.order(finish=True))
+        b.stop_after(2.0)
+        b.run()
+        rows, report = b.rows(), b.report()
+    assert rows["episode"].tolist() == [0] * 6
+    assert rows["next.truncated"].tolist() == [0, 0, 0, 0, 1, 0]
+    assert report.state == State.NO_LEASE
+
+
+def test_a_robot_that_is_gone_while_it_waits_is_noticed() -> None:
+    with bench(lease=False) as b:
+        b.robot.fails["read"] = (1, RobotUnreachable("the cable is out"))
+        b.stop_after(5.0)
+        with pytest.raises(RobotUnreachable, match="the cable is out"):
+            b.run()
+    assert b.clock.now_s() == pytest.approx(1001.0, abs=0.1)
 
 
 def test_a_restarted_control_goes_on_with_the_next_step_and_another_start() -> None:

@@ -54,7 +54,7 @@ def test_an_unchanged_message_is_the_same_object() -> None:
 def test_a_message_that_does_not_fit_is_refused_and_the_old_one_stays() -> None:
     box_ = mailbox(256)
     box_.post(Orders(token=1))
-    with pytest.raises(StorageError, match="a Orders of 331 bytes, allowed 48; shorten it"):
+    with pytest.raises(StorageError, match="a Orders of 332 bytes, allowed 48; shorten it"):
         box_.post(Orders(run="x" * 300))
     assert box_.read() == Orders(token=1)
 

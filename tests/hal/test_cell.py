@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+from hal.camera import Frame
 from hal.cell import Cell
 from hal.testing import FakeCamera, FakeRobot, FakeTask, FakeTaskConfig, FakeTeleop
 from user_rl.clock import FakeClock
-from user_rl.errors import HardwareError, RobotUnreachable, SpecError
+from user_rl.errors import HardwareError, RobotUnreachable, SensorStale, SpecError
 from user_rl.specs import Array
 
 
@@ -58,12 +59,68 @@ def test_a_picture_of_another_size_stops_at_the_cell() -> None:
 
 def test_a_part_that_refuses_closes_what_was_opened() -> None:
     cell, robot, camera = make()
-    camera.unreachable = True
-    with pytest.raises(HardwareError, match="does not answer"):
+    assert cell.teleop is not None
+
+    def refuse() -> None:
+        raise HardwareError("no SpaceMouse; plug it in")
+
+    cell.teleop.open = refuse  # type: ignore[method-assign]
+    with pytest.raises(HardwareError, match="no SpaceMouse"):
         cell.open()
     with pytest.raises(RobotUnreachable):
         robot.read()
+    with pytest.raises(HardwareError):
+        camera.read()
     assert robot.halts == 1
+
+
+def test_a_camera_that_refuses_is_broken_and_nothing_else_is() -> None:
+    cell, robot, camera = make()
+    camera.unreachable = True
+    cell.open()
+    assert list(cell.broken) == ["front"]
+    robot.read()
+    with pytest.raises(
+        SensorStale, match=r"camera front of a gives no frames: observation\.images\.front does not answer"
+    ):
+        cell.observe()
+
+
+def test_a_camera_that_breaks_is_closed_and_comes_back_when_it_is_mended() -> None:
+    cell, _, camera = make()
+    cell.open()
+    camera.unreachable = True
+    with pytest.raises(SensorStale):
+        cell.observe()
+    cell.mend()
+    assert list(cell.broken) == ["front"]
+    camera.unreachable = False
+    with pytest.raises(SensorStale):  # nobody has opened it again
+        cell.observe()
+    cell.mend()
+    assert cell.broken == {}
+    assert "observation.images.front" in cell.observe().values
+
+
+def test_mending_finds_a_camera_that_broke_while_nobody_looked() -> None:
+    cell, _, camera = make()
+    cell.open()
+    camera.unreachable = True
+    cell.mend()
+    assert list(cell.broken) == ["front"]
+
+
+def test_a_stale_frame_does_not_break_its_camera() -> None:
+    cell, _, camera = make()
+    cell.open()
+
+    def stale() -> Frame:
+        raise SensorStale("the newest frame is 3 s old")
+
+    camera.read = stale  # type: ignore[method-assign]
+    with pytest.raises(SensorStale, match="3 s old"):
+        cell.observe()
+    assert cell.broken == {}
 
 
 def test_closing_halts_first_and_may_be_repeated() -> None:
