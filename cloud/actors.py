@@ -40,6 +40,7 @@ class GatewayActor:
             allowed=authority.allowed, tokens=token_reader(folder.leases), clock=SystemClock(),
             demonstrations=config.demonstrations.count,
         )  # fmt: skip
+        self._gateway.share_demonstrations(config.demonstrations_each)
         self._gateway.set_permit(0)  # until the learner says how many: a gateway that comes back floods nobody
 
     def run(self) -> None:

@@ -3,21 +3,20 @@
 The cell's keys (robot, task, cameras, teleop, guard) stand at the root, as they do in the edge's own configuration.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from cloud.algorithms import ALGORITHMS
+from cloud.cells import trial_cells
 from cloud.disk import DiskConfig
 from cloud.filming import VideosConfig
 from cloud.gateway import GatewayConfig
 from cloud.learner import LearnerConfig
 from cloud.store.replay import ReplayConfig
 from cloud.tracker import check_tracker
-from hal.cell import Cell
 from hal.guard import GuardConfig
 from hal.make import STORE as CELL_STORE
-from hal.make import CellConfig, make_cell
-from user_rl.clock import FreeRunningClock
 from user_rl.config import Tree, build, compose, defaults
 from user_rl.errors import ConfigError
 from user_rl.log import LogConfig
@@ -29,7 +28,7 @@ from user_rl.rows import make_schema
 class RobotsConfig:
     """Which robots a run asks the fleet for."""
 
-    count: int = 1
+    count: int = 1  # of each cell, where the run names several
     model: str = ""  # any
     simulated: bool = True  # the launcher starts `count` simulated cells itself and asks for exactly these
 
@@ -40,7 +39,10 @@ class RobotsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DemonstrationsConfig:
-    """Where demonstrations come from: the operator records `count` successful ones, after those read from `path`."""
+    """Where demonstrations come from: the operator records `count` successful ones, after those read from `path`.
+
+    Cells that differ record equal shares of them.
+    """
 
     count: int = 0
     path: str | None = None  # the folder of another run, whose successful demonstrations are copied
@@ -75,6 +77,7 @@ class LaunchConfig:
     cameras: dict[str, Any] = field(default_factory=dict)
     teleop: dict[str, Any] | None = None
     guard: GuardConfig = field(default_factory=GuardConfig)
+    cells: dict[str, Any] = field(default_factory=dict)  # {name: what differs from the keys above}; see cloud.cells
     edge: dict[str, Any] = field(default_factory=dict)  # what simulated edges change of their own defaults
     robots: RobotsConfig = RobotsConfig()
     demonstrations: DemonstrationsConfig = DemonstrationsConfig()
@@ -92,13 +95,16 @@ class LaunchConfig:
     def __post_init__(self) -> None:
         if self.log.commit == "nosync":
             raise ValueError("log.commit = nosync, allowed each, group; only rows on the disk may be acknowledged")
+        if self.cells and not self.robots.simulated:
+            raise ValueError(
+                f"cells = {', '.join(self.cells)}, allowed with robots.simulated=true; configure real ones"
+            )
 
     @property
-    def cell(self) -> CellConfig:
-        """The cell's own part."""
-        return CellConfig(
-            robot=self.robot, task=self.task, cameras=self.cameras, teleop=self.teleop, guard=self.guard
-        )  # fmt: skip
+    def demonstrations_each(self) -> int | None:
+        """How many of the demonstrations one cell records; None: whoever comes first."""
+        cells = len(self.cells) * self.robots.count
+        return math.ceil(self.demonstrations.count / cells) if cells else None
 
 
 GROUPS = (
@@ -128,14 +134,9 @@ def build_launch(tree: Tree) -> LaunchConfig:
     algorithm_config(config.algorithm)
     check_tracker(config.tracker)
     if config.robots.simulated:
-        cell = trial_cell(config)
-        codecs_of(make_schema(cell.observation, cell.action), config.log.codecs)
+        for cell in trial_cells(tree):
+            codecs_of(make_schema(cell.observation, cell.action), config.log.codecs)
     return config
-
-
-def trial_cell(config: LaunchConfig) -> Cell:
-    """The cell, built but not opened: a wrong key of a driver is told here and not in a child's log."""
-    return make_cell(config.cell, name="trial", clock=FreeRunningClock(), seed=config.seed)
 
 
 def algorithm_config(tree: Tree) -> Any:  # noqa: ANN401  # one of the algorithms' own config dataclasses

@@ -7,11 +7,14 @@ import dataclasses
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from cloud.algorithms import make
 from cloud.algorithms.bc import BcConfig
+from cloud.cells import cell_trees
 from cloud.config import LaunchConfig, algorithm_config
 from cloud.run import RunFolder, read_json, write_json
 from cloud.store.replay import Replay
@@ -45,17 +48,21 @@ def evaluate(
 
 
 def evaluate_run(folder: RunFolder, *, episodes: int, seed: int) -> dict[str, Any]:
-    """The same for a run's newest version and its own cell."""
+    """The same for a run's newest version and its own cells."""
     newest = WeightStore(folder.weights).newest()
     if newest is None:
         raise ConfigError(f"run {folder.name}: no weights in {folder.weights}, allowed one or more; let it learn first")
-    tree = read_json(folder.config)["tree"]
-    return evaluate(version_folder(folder.weights, newest.number), cell_tree(tree), episodes=episodes, seed=seed)
+    weights, trees = version_folder(folder.weights, newest.number), cell_trees(read_json(folder.config)["tree"])
+    return joined({name: evaluate(weights, tree, episodes=episodes, seed=seed) for name, tree in trees.items()})
 
 
-def cell_tree(tree: Tree) -> Tree:
-    """The part of a run's tree that is the cell's, as the edge reads it."""
-    return {key: tree[key] for key in ("robot", "task", "cameras", "teleop", "guard")}
+def joined(results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The results of a run's cells as one: means over them, and `by_cell` where there are several."""
+    first, *others = results.values()
+    if not others:
+        return first
+    means = {key: fmean(r[key] for r in results.values()) for key in ("success_rate", "mean_steps", "mean_return")}
+    return {**first, **means, "episodes": sum(r["episodes"] for r in results.values()), "by_cell": dict(results)}
 
 
 def train_baseline(folder: RunFolder, config: LaunchConfig) -> Path | None:

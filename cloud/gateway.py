@@ -96,6 +96,10 @@ class Gateway:
         """How many online rows the run may hold; None: no limit. Told to the edges with the next tick."""
         self._ingest.total_rows = total_online_rows
 
+    def share_demonstrations(self, each: int | None) -> None:
+        """How many of the demonstrations one cell records; None: whoever comes first. Before `run`."""
+        self._ingest.demonstrations_each = each
+
     def status(self) -> dict[str, Any]:
         """Counters: what came, what was refused, who is there."""
         ingest = self._ingest

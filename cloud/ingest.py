@@ -7,6 +7,7 @@ once a second at most per stream, until the edge says Hello again. A full disk a
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from user_rl.clock import Clock
 from user_rl.errors import ConfigError, SchemaMismatch, SpecError, StorageFull, WireError
 from user_rl.log import Log
 from user_rl.log.upkeep import VERIFY_HOURS
-from user_rl.rows import Klass, Schema, schema_from_bytes
+from user_rl.rows import Klass, Schema, cell_of, schema_from_bytes
 from user_rl.specs import Array
 from user_rl.wire import (
     UNLIMITED,
@@ -109,12 +110,14 @@ class Ingest:
         self.total_rows: int | None = None  # online rows that the run may hold; None: no limit
         self.online_rows, self.demonstrations, self.rows, self.bytes, self.refused = 0, 0, 0, 0, 0
         self.full = False
+        self.demonstrations_each: int | None = None  # how many of the demonstrations one cell records; None: all
         self._wanted = demonstrations
+        self._shown: Counter[str] = Counter()  # successful demonstrations, by cell
         self._sessions: dict[str, _Session] = {}
         self._dirty: set[str] = set()
         self._pending_bytes, self._pending_since_s, self._retry_s = 0, 0.0, 0.0
         self._pending_online = 0
-        self._pending_closed: list[EpisodeSum] = []
+        self._pending_closed: list[tuple[str, EpisodeSum]] = []
         self._told_s: dict[tuple[bytes, str], float] = {}
         self._said_s: dict[tuple[str, str], float] = {}
         self._tally = EpisodeTally()
@@ -307,10 +310,12 @@ class Ingest:
         self.rows += len(records)
         self.bytes += records.nbytes
         self._pending_online += online_steps(records)
-        self._pending_closed += self._tally.add(session.stream, records)
+        self._pending_closed += [(session.stream, e) for e in self._tally.add(session.stream, records)]
 
-    def _count(self, closed: list[EpisodeSum]) -> None:
-        self.demonstrations += sum(e.success and e.klass == Klass.DEMONSTRATION for e in closed)
+    def _count(self, closed: list[tuple[str, EpisodeSum]]) -> None:
+        shown = [cell_of(s) for s, e in closed if e.success and e.klass == Klass.DEMONSTRATION]
+        self.demonstrations += len(shown)
+        self._shown.update(shown)
 
     def _count_log(self) -> None:
         self.online_rows += self._log.gone().steps  # the run has done them, and the learner counts them too
@@ -322,7 +327,7 @@ class Ingest:
             )  # fmt: skip
             self.online_rows += steps if episode.klass == Klass.ONLINE else 0
             if episode.closed:
-                self._count([known])
+                self._count([(episode.stream, known)])
             else:
                 self._tally.resume(episode.stream, known)
 
@@ -332,7 +337,14 @@ class Ingest:
             cells = max(1, len(self.cells))
             share = math.ceil(max(0, self.total_rows - self.online_rows) / cells)
             last = self._log.synced(session.stream) + share
-        return Permit(session.stream, last, max(0, self._wanted - self.demonstrations))
+        return Permit(session.stream, last, self._still_wanted(session))
+
+    def _still_wanted(self, session: _Session) -> int:
+        """How many demonstrations the session's cell is to record."""
+        wanted = self._wanted - self.demonstrations
+        if self.demonstrations_each is not None:
+            wanted = min(wanted, self.demonstrations_each - self._shown[cell_of(session.stream)])
+        return max(0, wanted)
 
     def _now_full(self, error: StorageFull) -> list[Answer]:
         self._retry_s = self._clock.now_s() + self._config.retry_s

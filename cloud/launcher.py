@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ from rich.console import Console
 
 from cloud.actors import Cloud
 from cloud.authority import Authority
+from cloud.cells import cell_trees
 from cloud.claim import Claim
 from cloud.config import STORE, LaunchConfig, build_launch, compose_launch
 from cloud.demonstrations import copy_demonstrations
@@ -29,7 +31,7 @@ from cloud.ending import finish
 from cloud.filming import Filming
 from cloud.fleet.ensure import ensure_fleet
 from cloud.progress import Progress
-from cloud.run import RunFolder, find_run, keep_config, read_json, write_json
+from cloud.run import RunFolder, edge_name, find_run, keep_config, read_json, write_json
 from cloud.tracker import Tracker, make_tracker
 from user_rl.clock import Clock, SystemClock
 from user_rl.config import Tree
@@ -128,14 +130,14 @@ class Driver:
         self._start_s = clock.now_s() - float(self.status.get("wall_s", 0.0))
         self._tracker = make_tracker(config.tracker, folder.root, name=folder.name, config=tree)
         on_exit.callback(self._tracker.close)
-        cells = simulated_cells(folder, config)
+        trees = edge_trees(folder, config)
+        robots = replace(config.robots, count=len(trees)) if trees else config.robots
         self._client = FleetClient(authority.mint(folder.name, kind="run", fleet_address=self._fleet_address))
         on_exit.callback(self._client.close)
         self._claim = Claim(
-            self._client, folder.leases, run=folder.name, robots=config.robots, cells=cells, clock=clock,
+            self._client, folder.leases, run=folder.name, robots=robots, cells=tuple(trees), clock=clock,
             revive=lambda: ensure_fleet(home),
         )  # fmt: skip
-        trees = {cell: edge_tree(folder, config, cell, i) for i, cell in enumerate(cells)}
         for cell, edge in trees.items():
             save_bundle(authority.mint(cell, kind="edge", fleet_address=self._fleet_address), Path(edge["bundle"]))
         self._edges = SimulatedEdges(folder, trees, clock=clock)
@@ -179,20 +181,20 @@ class Driver:
         _track(self._tracker, self.status)
 
 
-def simulated_cells(folder: RunFolder, config: LaunchConfig) -> tuple[str, ...]:
-    """The names of the run's simulated cells; none when the fleet's own robots are asked for."""
+def edge_trees(folder: RunFolder, config: LaunchConfig) -> dict[str, Tree]:
+    """The simulated cells' whole edge configurations, by name; none when the fleet's own robots are asked for."""
     if not config.robots.simulated:
-        return ()
-    return tuple(f"{folder.name[:40]}-sim{i}" for i in range(config.robots.count))
+        return {}
+    kinds = cell_trees(read_json(folder.config)["tree"]).items()
+    named = [(edge_name(folder, kind, i), tree) for i in range(config.robots.count) for kind, tree in kinds]
+    return {name: edge_tree(folder, config, tree, name, number) for number, (name, tree) in enumerate(named)}
 
 
-def edge_tree(folder: RunFolder, config: LaunchConfig, cell: str, number: int) -> Tree:
-    """A simulated cell's whole edge configuration."""
+def edge_tree(folder: RunFolder, config: LaunchConfig, tree: Tree, cell: str, number: int) -> Tree:
+    """One of them, of a cell that is configured as in `tree`."""
     home = Path(config.home).expanduser()
-    kept = read_json(folder.config)["tree"]
     return {
-        **{key: kept[key] for key in ("robot", "task", "cameras", "teleop", "guard")},
-        "name": cell, "bundle": str(home / "bundles" / f"{cell}.json"), "home": str(folder.edge(cell)),
+        **tree, "name": cell, "bundle": str(home / "bundles" / f"{cell}.json"), "home": str(folder.edge(cell)),
         "pace": "free", "seed": 1000 * config.seed + number, **config.edge,
     }  # fmt: skip
 

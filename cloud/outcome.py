@@ -17,6 +17,7 @@ def outcome(replay: Replay, version: int) -> dict[str, Any]:
     acted = acted[acted > 0]
     return {
         "success_rate": float(np.mean([e.success for e in recent])) if recent else None,
+        "success_by_cell": {c: float(np.mean([e.success for e in of])) for c, of in intake.recent_by_cell.items()},
         "episodes": intake.episodes,
         "env_steps": replay.online_rows,
         "demonstrations": replay.demonstration_count,

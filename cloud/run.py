@@ -11,6 +11,9 @@ from user_rl.errors import ConfigError
 from user_rl.files import write_atomically
 
 
+ALIKE = "sim"  # what cells are called that do not differ
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The names inside a run's folder."""
@@ -79,6 +82,11 @@ class RunFolder:
         path = self.root / "logs" / f"{name}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def edge_name(folder: RunFolder, cell: str, number: int) -> str:
+    """What the fleet calls a run's simulated cell: the number-th that is configured as `cell`."""
+    return f"{folder.name[:40]}-{cell}{number}" if cell == ALIKE else f"{folder.name[:40]}-{cell}-{number}"
 
 
 def find_run(runs: Path, name: str) -> RunFolder:

@@ -43,9 +43,12 @@ def to_transitions(
     batch: Batch, actions: ActionMap, spec: ActorSpec, device: torch.device, *, gamma: float = 1.0
 ) -> Transitions:
     """`batch` on `device`, without what the actor does not look at. `gamma` is the algorithm's, of one step."""
+    observation, action_ba = to_tensors(batch.observation, spec, device), _tensor(_unit(actions, batch.action), device)
+    if spec.mask:  # whatever stands in an element that a cell does not have, nobody learns from it
+        action_ba = action_ba * observation[STATE][..., list(spec.mask)]
     return Transitions(
-        observation=to_tensors(batch.observation, spec, device),
-        action_ba=_tensor(_unit(actions, batch.action), device),
+        observation=observation,
+        action_ba=action_ba,
         reward_b=_tensor(batch.reward, device),
         goes_on_b=_tensor(_goes_on(batch, gamma), device),
         next_observation=to_tensors(batch.next_observation, spec, device),

@@ -5,6 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from hal.embodiment import Layout
 from hal.guard import GuardConfig
 from user_rl.clock import Clock, FreeRunningClock, SystemClock
 
@@ -53,6 +54,7 @@ class EdgeConfig:
     cameras: dict[str, Any] = field(default_factory=dict)
     teleop: dict[str, Any] | None = None
     guard: GuardConfig = field(default_factory=GuardConfig)
+    layout: Layout | None = None  # see hal.make.CellConfig
     pace: Pace = Pace.REAL
     seed: int = 0  # of episode starts and exploration
     evaluate: bool = False  # act by the policy's mode, without exploration

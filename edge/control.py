@@ -38,8 +38,9 @@ SWITCH_INTERVAL_S = 0.0005
 def cell_from_config(config: EdgeConfig, clock: Clock) -> Cell:
     """The cell that the configuration names."""
     parts = CellConfig(
-        robot=config.robot, task=config.task, cameras=config.cameras, teleop=config.teleop, guard=config.guard
-    )
+        robot=config.robot, task=config.task, cameras=config.cameras, teleop=config.teleop, guard=config.guard,
+        layout=config.layout,
+    )  # fmt: skip
     return make_cell(parts, name=config.name, clock=clock, seed=config.seed)
 
 

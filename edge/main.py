@@ -20,7 +20,7 @@ from hal.make import CellConfig
 from user_rl.config import Tree, build, compose, defaults
 from user_rl.errors import ConfigError, UserRlError
 
-CELL_KEYS = ("robot", "task", "cameras", "teleop", "guard")
+CELL_KEYS = ("robot", "task", "cameras", "teleop", "guard", "layout")
 GROUPS = ({"robot": "panda_sim"}, {"task": "peg_insertion"}, {"cameras": "none"}, {"teleop": "none"})
 BAR = 30  # characters
 

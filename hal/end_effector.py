@@ -65,6 +65,8 @@ class DeltaEndEffector:
         self._low, self._high = np.array(config.low), np.array(config.high)
         self._leash = np.array([config.leash_m] * 3 + [config.leash_rad])
         self._target: Array | None = None  # [4] in the work frame
+        self.joints: Array = np.zeros(0)  # [J] rad, as last read
+        self.led: Array | None = None  # [J] rad, as last commanded by `lead`
         self._measured = np.zeros(4)
         self._seen: Array | None = None  # the inner reading that `_values` were made from, and the target then
         self._seen_for: Array | None = None
@@ -77,7 +79,7 @@ class DeltaEndEffector:
 
     def open(self) -> None:
         self.robot.open()
-        self._target = None
+        self.forget()
 
     def read(self) -> RobotState:
         state = self.robot.read()
@@ -86,6 +88,7 @@ class DeltaEndEffector:
         position, velocity = state.values[: self._joints], state.values[self._joints :]
         pose, rate = self.kinematics.forward(position, velocity)
         pose -= self._origin
+        self.joints = position
         if self._target is None:
             self._target = pose
             self.kinematics.start(position)
@@ -112,9 +115,21 @@ class DeltaEndEffector:
         """The joint angles [J] that hold the tip at `pose` [4] of the work frame."""
         return self.kinematics.search(pose + self._origin)
 
+    def reach(self, joints: Array, delta: Array) -> Array:
+        """Joint angles [J] close to `joints` whose tip is `delta` [4] further on, in the workspace, the tool down."""
+        pose, _ = self.kinematics.forward(joints, np.zeros(self._joints))
+        self.kinematics.start(joints)
+        return self.kinematics.solve(np.clip(pose - self._origin + delta, self._low, self._high) + self._origin)
+
+    def lead(self, joints: Array) -> None:
+        """Commands joint angles [J] in place of a step; where they put the tip becomes the target."""
+        pose, _ = self.kinematics.forward(joints, np.zeros(self._joints))
+        self._target, self.led = pose - self._origin, joints
+        self.robot.command(self.robot.spec.command.clip(joints))
+
     def forget(self) -> None:
         """Drops the target: the next reading becomes it. For whoever moved the arm in another way."""
-        self._target = None
+        self._target = self.led = None
 
     def halt(self) -> None:
         self.robot.halt()

@@ -11,9 +11,11 @@ import numpy as np
 
 from hal.camera import Camera
 from hal.cell import Cell
+from hal.embodiment import Embodied, EmbodiedTeleop, Layout
 from hal.end_effector import DeltaEndEffector
 from hal.guard import GuardConfig, Guarded
 from hal.gymnasium import GymnasiumConfig, GymnasiumRobot, GymnasiumTask, GymnasiumTaskConfig
+from hal.joints import DeltaJoints, JointOperator
 from hal.robot import Robot
 from hal.sim.arms import ARM6, PANDA, Arm, SimArmConfig
 from hal.sim.camera import SimCamera, SimCameraConfig
@@ -49,6 +51,7 @@ class CellConfig:
     cameras: dict[str, dict[str, Any]] = field(default_factory=dict)
     teleop: dict[str, Any] | None = None  # None or {}: nobody
     guard: GuardConfig = field(default_factory=GuardConfig)
+    layout: Layout | None = None  # what it has in common with the other cells of a run; None: they are all alike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +72,23 @@ def make_cell(config: CellConfig, *, name: str, clock: Clock, seed: int) -> Cell
     """A closed cell, its robot guarded; raises ConfigError naming the key, its value and what is allowed."""
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(3)]
     robot = _make(ROBOTS, config.robot, "robot", Parts(clock=clock, seed=seeds[0]))
-    task = _make(TASKS, config.task, "task", Parts(clock=clock, seed=seeds[1], robot=robot))
-    parts = Parts(clock=clock, seed=seeds[2], robot=robot, task=task)
+    hand = robot.hand if isinstance(robot, DeltaJoints) else robot
+    task = _make(TASKS, config.task, "task", Parts(clock=clock, seed=seeds[1], robot=hand))
+    parts = Parts(clock=clock, seed=seeds[2], robot=hand, task=task)
     cameras = {
         key: _make(CAMERAS, tree, f"cameras.{key}", replace(parts, name=key)) for key, tree in config.cameras.items()
     }
     teleop = _make(TELEOPS, config.teleop, "teleop", parts) if config.teleop else None
+    if isinstance(robot, DeltaJoints) and teleop is not None:
+        teleop = JointOperator(teleop, robot)
     guarded = Guarded(robot, config.guard, clock=clock)
-    return Cell(name=name, robot=guarded, task=task, cameras=cameras, teleop=teleop)
+    cell = Cell(name=name, robot=guarded, task=task, cameras=cameras, teleop=teleop)
+    return cell if config.layout is None else _embodied(cell, config.layout)
+
+
+def _embodied(cell: Cell, layout: Layout) -> Cell:
+    robot = Embodied(cell.robot, layout, task=cell.task.name)
+    return replace(cell, robot=robot, teleop=EmbodiedTeleop(cell.teleop, robot) if cell.teleop else None)
 
 
 def _make(table: Mapping[str, Choice[T]], tree: Mapping[str, Any], path: str, parts: Parts) -> T:

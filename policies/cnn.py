@@ -35,5 +35,5 @@ class TorchCnn:
         if explore:
             unit_ba, _ = self._actor.sample(features_bf, self._generator)
         else:
-            unit_ba = self._actor(features_bf)[0].tanh()
+            unit_ba = self._actor.mode(features_bf)
         return self._map.to_units(unit_ba[0].numpy())

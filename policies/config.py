@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from user_rl.embodiment import flags_of, mask_of
 from user_rl.errors import ConfigError
 from user_rl.rows import Schema
 from user_rl.specs import Array, Box, Image
@@ -40,6 +41,8 @@ class ActorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     log_std_max: float
     pixel_features: int
     images: dict[str, tuple[int, int, int]] = {}  # observation.images.<camera> → height, width, channels
+    mask: tuple[int, ...] = ()  # by element of the action: where in the state it is said to be there; (): all are
+    flags: tuple[int, ...] = ()  # where in the state the 0s and 1s are that no normaliser touches
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,6 +80,8 @@ def actor_spec(config: PolicyConfig, schema: Schema) -> ActorSpec:
         log_std_max=config.log_std_max,
         pixel_features=config.pixel_features,
         images={name: (s.height, s.width, s.channels) for name, s in images.items()},
+        mask=mask_of(state, schema.action),
+        flags=flags_of(state),
     )
 
 

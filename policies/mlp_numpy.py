@@ -26,6 +26,7 @@ class NumpyMlp:
         self._random = np.random.default_rng(seed)
         self._noise: Iterator[Array] = iter(())
         actor = actor_spec_from_settings(spec)
+        self._mask = list(actor.mask)
         self._log_std = actor.log_std_min, actor.log_std_max
         self._mean = _take(tensors, "normaliser.mean", actor.state)
         scale = _take(tensors, "normaliser.scale", actor.state)
@@ -49,7 +50,8 @@ class NumpyMlp:
         if explore:
             low, high = self._log_std
             unit = unit + np.exp(np.minimum(np.maximum(raw[self._size :], low), high)) * self._drawn()
-        return self._map.to_units(np.tanh(unit))
+        unit = np.tanh(unit)
+        return self._map.to_units(unit * observation[STATE][self._mask] if self._mask else unit)
 
     def _drawn(self) -> Array:
         """The next [A] standard normal numbers."""

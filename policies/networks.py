@@ -29,15 +29,18 @@ class Normaliser(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, flags: Sequence[int] = ()) -> None:
+        """`flags`: elements that stay as they are."""
         super().__init__()
+        self._flags = list(flags)
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
 
     def fit(self, values: Array) -> None:
         """Takes mean and scale from `values` [B, size]."""
-        std = values.std(axis=0, dtype=np.float64)
-        self.mean.copy_(torch.tensor(values.mean(axis=0, dtype=np.float64)))
+        mean, std = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
+        mean[self._flags], std[self._flags] = 0.0, 1.0
+        self.mean.copy_(torch.tensor(mean))
         self.scale.copy_(torch.tensor(np.where(std < SMALLEST_SCALE, 1.0, std)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,13 +50,14 @@ class Normaliser(nn.Module):
 class Actor(nn.Module):
     """Observation → features → mean and log std of the action before tanh. Its state_dict is what a version holds.
 
-    `encode` is apart from `forward` because critics look at the same features.
+    `encode` is apart from `forward` because critics look at the same features. Elements of the action that a cell
+    does not have (`ActorSpec.mask`) are 0, and their noise counts for nothing.
     """
 
     def __init__(self, spec: ActorSpec, actions: int, generator: Generator) -> None:
         super().__init__()
         self.spec = spec
-        self.normaliser = Normaliser(spec.state)
+        self.normaliser = Normaliser(spec.state, spec.flags)
         self.pixels = Pixels(spec.images, spec.pixel_features, generator) if spec.images else None
         self.features = spec.state + len(spec.images) * spec.pixel_features
         sizes = (self.features, *spec.hidden)
@@ -86,14 +90,26 @@ class Actor(nn.Module):
         mean_ba, log_std_ba = self(features_bf)
         noise_ba = torch.empty_like(mean_ba).normal_(generator=generator)
         raw_ba = torch.addcmul(mean_ba, log_std_ba.exp(), noise_ba)
-        return raw_ba.tanh(), squashed_log_prob(raw_ba, noise_ba, log_std_ba)
+        mask_ba, action_ba = self.mask(features_bf), raw_ba.tanh()
+        log_prob_b = squashed_log_prob(raw_ba, noise_ba, log_std_ba, mask_ba)
+        return action_ba if mask_ba is None else action_ba * mask_ba, log_prob_b
+
+    def mode(self, features_bf: Tensor) -> Tensor:
+        """The action [B, A] that is likeliest before tanh."""
+        mask_ba, action_ba = self.mask(features_bf), self(features_bf)[0].tanh()
+        return action_ba if mask_ba is None else action_ba * mask_ba
+
+    def mask(self, features_bf: Tensor) -> Tensor | None:
+        """[B, A]: 1 for the elements of the action that are there; None: all are. The normaliser left it as it was."""
+        return features_bf[:, list(self.spec.mask)] if self.spec.mask else None
 
 
-def squashed_log_prob(raw_ba: Tensor, noise_ba: Tensor, log_std_ba: Tensor) -> Tensor:
-    """log p(tanh(raw)) [B], where raw = mean + std * noise."""
+def squashed_log_prob(raw_ba: Tensor, noise_ba: Tensor, log_std_ba: Tensor, mask_ba: Tensor | None = None) -> Tensor:
+    """log p(tanh(raw)) [B], where raw = mean + std * noise, over the elements that are there."""
     gaussian_ba = -0.5 * noise_ba.square() - log_std_ba - 0.5 * LOG_2PI
     squash_ba = 2.0 * (LOG_2 - raw_ba - functional.softplus(-2.0 * raw_ba))  # log(1 - tanh²), stable
-    return (gaussian_ba - squash_ba).sum(dim=1)
+    log_prob_ba = gaussian_ba - squash_ba
+    return (log_prob_ba if mask_ba is None else log_prob_ba * mask_ba).sum(dim=1)
 
 
 class Critics(nn.Module):

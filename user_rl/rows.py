@@ -47,6 +47,11 @@ class Klass(IntEnum):
     DEMONSTRATION = 1
 
 
+def cell_of(stream: str) -> str:
+    """The cell whose rows a stream (`cell/boot/run`) holds."""
+    return stream.partition("/")[0]
+
+
 class Field(msgspec.Struct, frozen=True):
     """One column of a row: name, numpy dtype, shape, unit."""
 

@@ -63,8 +63,10 @@ class Bc:
         data = to_transitions(batch, self._map, self._spec, self._device)
         if self._spec.images:
             data = shifted(data, self.config.image_shift, self._generator)
-        mean_ba, _ = self.actor(self.actor.encode(data.observation))
-        loss = functional.mse_loss(mean_ba.tanh(), data.action_ba)
+        features_bf = self.actor.encode(data.observation)
+        loss = functional.mse_loss(self.actor.mode(features_bf), data.action_ba)
+        if (mask_ba := self.actor.mask(features_bf)) is not None:
+            loss = loss / mask_ba.mean()  # a mean over the elements that are there
         self._adam.descend(loss)
         return {"actor_loss": loss.detach()}
 

@@ -72,7 +72,6 @@ class Rlpd:
         ).to(self._device)  # fmt: skip
         self.targets = copy.deepcopy(self.critics)
         self.log_temperature = torch.tensor(config.initial_temperature, device=self._device).log().requires_grad_()
-        self.target_entropy = config.target_entropy_per_action * actions
         self._critic_pairs: tuple[list[Tensor], list[Tensor]] = (
             list(self.targets.parameters()),
             list(self.critics.parameters()),
@@ -128,9 +127,15 @@ class Rlpd:
         loss = (temperature * log_prob_b - value_b).mean()
         self._actor_adam.descend(loss)
         entropy = -log_prob_b.detach().mean()
-        temperature_loss = self.log_temperature.exp() * (entropy - self.target_entropy)
+        temperature_loss = self.log_temperature.exp() * (entropy - self._target_entropy(features_bf))
         self._temperature_adam.descend(temperature_loss)
         return {"actor_loss": loss.detach(), "entropy": entropy, "temperature": temperature}
+
+    def _target_entropy(self, features_bf: Tensor) -> Tensor | float:
+        """Of the elements of the action that are there."""
+        mask_ba = self.actor.mask(features_bf)
+        elements = len(self._action.names) if mask_ba is None else mask_ba.sum(dim=1).mean()
+        return self.config.target_entropy_per_action * elements
 
     def policy_spec(self) -> PolicySpec:
         return PolicySpec(self.config.policy.kind, self._action, self._spec.settings)

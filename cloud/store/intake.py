@@ -17,7 +17,7 @@ from cloud.store.source import Source
 from user_rl.errors import StorageCorrupt
 from user_rl.log.chunk import ChunkRef
 from user_rl.log.segment import SegmentGone
-from user_rl.rows import Kind, Klass, Schema
+from user_rl.rows import Kind, Klass, Schema, cell_of
 from user_rl.specs import Array
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ class Intake:
         self.online_rows = self.intervened_rows = 0  # online steps of the whole log
         self.episodes = self.demonstration_count = 0  # closed: online; demonstrations that ended in success
         self.recent: deque[EpisodeSum] = deque(maxlen=window)  # online, without intervention
+        self.recent_by_cell: dict[str, deque[EpisodeSum]] = {}
+        self._window = window
         self._tally = EpisodeTally()
         self._ours: dict[str, bool] = {}
         self._hold = source.hold()
@@ -86,15 +88,16 @@ class Intake:
         self.intervened_rows += int(np.count_nonzero(online & (head["is_intervention"] != 0)))
         for stream, rows in _by_stream(refs, head):
             for episode in self._tally.add(stream, rows):
-                self._close(episode)
+                self._close(cell_of(stream), episode)
 
-    def _close(self, episode: EpisodeSum) -> None:
+    def _close(self, cell: str, episode: EpisodeSum) -> None:
         if episode.klass == Klass.DEMONSTRATION:
             self.demonstration_count += episode.success
             return
         self.episodes += 1
         if not episode.interventions:
             self.recent.append(episode)
+            self.recent_by_cell.setdefault(cell, deque(maxlen=self._window)).append(episode)
 
     def _is_ours(self, stream: str) -> bool:
         if stream not in self._ours:

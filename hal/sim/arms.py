@@ -6,9 +6,11 @@ way in contact. Gravity is compensated, as these arms' own controllers do. The f
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from xml.etree.ElementTree import Element, SubElement
 
 from hal.end_effector import EndEffectorConfig
+from hal.joints import JointsConfig
 
 PEG_WIDTH_M = 0.020  # square, so that yaw matters
 PEG_LENGTH_M = 0.060  # below the fingers
@@ -19,13 +21,22 @@ _Z, _NEG_Z, _Y, _NEG_Y = (0, 0, 1), (0, 0, -1), (0, 1, 0), (0, -1, 0)
 _Vector = tuple[float, float, float]
 
 
+class Control(StrEnum):
+    """What a command moves."""
+
+    TIP = "tip"  # four numbers, whatever the arm
+    JOINTS = "joints"  # as many as the arm has
+
+
 @dataclass(frozen=True, kw_only=True)
 class SimArmConfig:
-    """How fast the arm is commanded, how finely its physics is integrated, and how its tip is driven."""
+    """How fast the arm is commanded, how finely its physics is integrated, and how it is driven."""
 
     rate_hz: float = 10.0
     substep_s: float = 0.002  # MuJoCo's own default
+    control: Control = Control.TIP
     hand: EndEffectorConfig = field(default_factory=EndEffectorConfig)
+    joints: JointsConfig = field(default_factory=JointsConfig)
 
     def __post_init__(self) -> None:
         if not 0 < self.substep_s <= _MAX_SUBSTEP_S:

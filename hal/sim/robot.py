@@ -1,17 +1,19 @@
-"""A simulated arm driven by its tip: physics below, inverse kinematics above. Needs mujoco and mink (extra `sim`)."""
+"""A simulated arm, driven by its tip or its joints: physics and kinematics. Needs mujoco and mink (extra `sim`)."""
 
 import numpy as np
 
 from hal.end_effector import DeltaEndEffector
+from hal.joints import DeltaJoints
 from hal.kinematics import MinkKinematics
 from hal.sim.arm import SimArm
-from hal.sim.arms import Arm, SimArmConfig
+from hal.sim.arms import Arm, Control, SimArmConfig
 from hal.sim.world import scene_xml
 from user_rl.clock import Clock
 
 
-def make_sim_robot(arm: Arm, config: SimArmConfig, *, clock: Clock) -> DeltaEndEffector:
+def make_sim_robot(arm: Arm, config: SimArmConfig, *, clock: Clock) -> DeltaEndEffector | DeltaJoints:
     """`arm` in a world of its own, to which a task may add until it is opened."""
     bare = scene_xml(arm, [], substep_s=config.substep_s)
     kinematics = MinkKinematics(bare, np.asarray(arm.home), period_s=1.0 / config.rate_hz)
-    return DeltaEndEffector(SimArm(arm, config, clock=clock), kinematics, config.hand)
+    hand = DeltaEndEffector(SimArm(arm, config, clock=clock), kinematics, config.hand)
+    return DeltaJoints(hand, np.asarray(arm.home), config.joints) if config.control is Control.JOINTS else hand

@@ -173,7 +173,6 @@ def test_the_actors_gradient_is_that_of_its_loss_and_leaves_the_critics_alone(sc
 def test_the_temperature_falls_while_entropy_is_above_its_target_and_rises_below(schema: Schema, wanted: float) -> None:
     algorithm = Rlpd(replace(SMALL, target_entropy_per_action=wanted), schema, 0)
     np.testing.assert_allclose(float(algorithm.log_temperature.detach()), np.log(0.01), rtol=1e-6)
-    assert algorithm.target_entropy == wanted * A
     metrics = algorithm.update(example_batch(schema, B, seed=0))
     gradient = 0.01 * (float(metrics["entropy"]) - wanted * A)
     np.testing.assert_allclose(float(algorithm.state_dict()["temperature_adam.mean0"]), 0.1 * gradient, rtol=1e-4)
