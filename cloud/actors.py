@@ -16,6 +16,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from cloud.authority import Authority
 from cloud.claim import token_reader
 from cloud.config import LaunchConfig, algorithm_config
+from cloud.gang import Gang
 from cloud.gateway import Gateway
 from cloud.learner import Learner
 from cloud.run import RunFolder
@@ -25,7 +26,7 @@ from user_rl.log import Log
 
 STATUS_S = 1.0
 STOP_S = 30.0
-GATEWAY = "gateway"  # the actor's name in the run's Ray namespace
+GATEWAY, LEARNER = "gateway", "learner"  # the actors' names in the run's Ray namespace
 
 
 class GatewayActor:
@@ -100,7 +101,8 @@ class Cloud:
         self._seen: dict[str, Any] = {}
         self._gateway: Any = None
         self._learner: Any = None
-        self._runs: list[Any] = []
+        self._gang: Gang | None = None
+        self._runs: dict[str, Any] = {}  # what each actor's `run` will return
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -110,23 +112,45 @@ class Cloud:
         return {name: f"tcp://{host}:{port}" for name, port in zip(names, self._ports, strict=True)}
 
     def start(self) -> None:
-        """Starts both actors."""
-        root = str(self._folder.root)
-        self._gateway = _actor(GatewayActor, GATEWAY).remote(root, self._config, self._ports)
-        self._learner = _actor(LearnerActor, "learner").remote(root, self._config)
-        self._runs = [self._learner.run.remote(), self._gateway.run.remote()]
+        """Starts the gateway: robots may come."""
+        self._gateway = _actor(GatewayActor, GATEWAY).remote(str(self._folder.root), self._config, self._ports)
+        self._runs[GATEWAY] = self._gateway.run.remote()
+
+    @property
+    def learns(self) -> bool:
+        """Whether the learner was started and not paused since."""
+        return self._learner is not None
+
+    def start_learner(self, gang: Gang | None) -> None:
+        """Starts the learner, on the accelerators of `gang` where it has some; it goes on where it stopped."""
+        where, self._gang = {} if gang is None else gang.options(), gang
+        self._learner = _actor(LearnerActor, LEARNER, **where).remote(str(self._folder.root), self._config)
+        self._runs[LEARNER] = self._learner.run.remote()
+
+    def pause_learner(self) -> None:
+        """Ends the learner after a checkpoint, and gives its accelerators back to Ray."""
+        self.stop_learner()
+        ray.kill(self._learner)
+        self._learner = None
+        del self._runs[LEARNER]
+        if self._gang is not None:
+            self._gang.close()
+            self._gang = None
 
     def done(self) -> bool:
         """Whether the learner has ended; raises what ended either actor."""
-        ended, _ = ray.wait(self._runs, num_returns=1, timeout=0)
+        ended, _ = ray.wait(list(self._runs.values()), num_returns=1, timeout=0)
         for run in ended:
             _get(run, None)
-        return self._runs[0] in ended
+        return LEARNER in self._runs and self._runs[LEARNER] in ended
 
     def status(self) -> dict[str, Any]:
         """What both say; an actor that is just being started again keeps its last word."""
-        for actor, name in ((self._learner, "learner"), (self._gateway, "gateway")):
+        for actor, name in ((self._learner, LEARNER), (self._gateway, GATEWAY)):
             try:
+                if actor is None:
+                    self._seen["phase"] = f"{name} waits for its accelerators"
+                    continue
                 self._seen |= _get(actor.status.remote(), STATUS_S)
             except (GetTimeoutError, RayActorError):
                 self._seen["phase"] = f"{name} is starting"
@@ -136,22 +160,24 @@ class Cloud:
         """Lets the learner write its last checkpoint."""
         if self._learner is not None:
             _get(self._learner.stop.remote(), STOP_S)
-            _get(self._runs[0], STOP_S)
+            _get(self._runs[LEARNER], STOP_S)
 
     def close(self) -> None:
         """Ends the gateway after its last commit, and Ray; safe to call twice."""
         if self._gateway is not None:
             try:
                 _get(self._gateway.stop.remote(), STOP_S)
-                _get(self._runs[1], STOP_S)
+                _get(self._runs[GATEWAY], STOP_S)
             except (GetTimeoutError, RayActorError, UserRlError):
                 pass  # whatever it had acknowledged is on disk
             self._gateway = self._learner = None
         ray.shutdown()
 
 
-def _actor(cls: type, name: str) -> Any:  # noqa: ANN401  # Ray's actor class
-    return ray.remote(cls).options(name=name, num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=4)
+def _actor(cls: type, name: str, **where: Any) -> Any:  # noqa: ANN401  # Ray's actor class
+    return ray.remote(cls).options(
+        name=name, num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=4, **where
+    )
 
 
 def _get(reference: Any, timeout_s: float | None) -> Any:  # noqa: ANN401  # Ray's references hold anything

@@ -1,6 +1,8 @@
-"""The run's side of the fleet: says where the gateway listens, asks for robots, keeps their leases alive.
+"""The run's side of the fleet: says where the gateway listens, asks for robots and accelerators, keeps their leases.
 
-Tokens lie in the run's `leases.json`, where the gateway reads them; so the gateway may be killed and started again.
+What is lost is asked for again every second, so it is replaced from what is free, or comes back when it has healed; in
+between the run goes on with what it holds. Tokens lie in the run's `leases.json`, where the gateway reads them; so the
+gateway may be killed and started again.
 """
 
 import logging
@@ -8,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cloud.config import RobotsConfig
 from cloud.run import read_json, write_json
+from user_rl.ask import Ask
 from user_rl.clock import Clock
 from user_rl.errors import Unreachable, UserRlError
-from user_rl.fleet import FAULT, FleetClient, Resource
+from user_rl.fleet import FAULT, AcceleratorCard, Accelerators, FleetClient, Held, Resource
 
 log = logging.getLogger(__name__)
 
@@ -24,17 +26,19 @@ class Claim:
     """Keeps what the run was granted. All calls from one thread."""
 
     def __init__(
-        self, client: FleetClient, path: Path, *, run: str, robots: RobotsConfig, cells: tuple[str, ...], clock: Clock,
+        self, client: FleetClient, path: Path, *, run: str, ask: Ask, clock: Clock,
         revive: Callable[[], object] = lambda: None,
     ) -> None:  # fmt: skip
-        """`cells`: the simulated ones, empty when any robot will do. `revive` starts a fleet of ours that died."""
-        self._revive = revive
-        self._client, self._path, self._run, self._robots = client, path, run, robots
-        self._cells, self._clock = cells, clock
+        """`revive` starts a fleet of ours that died."""
+        self._client, self._path, self._run, self._ask = client, path, run, ask
+        self._clock, self._revive = clock, revive
         self._next_s = clock.now_s()
         self.granted: dict[str, int] = {}
+        self.accelerators: Accelerators = {}
+        self.wanted_back: tuple[str, ...] = ()  # ids that a higher priority waits for
         self.cells_seen: dict[str, dict[str, Any]] = {}  # how the run's cells are, as in status.json
-        self.trouble = ""  # why the run does not have its robots: the fleet is away, a queue, a fault
+        self.trouble = ""  # why the run does not have all of it: the fleet is away, a queue, a fault
+        self._cards: dict[str, AcceleratorCard] = {}
         self._away_since_s: float | None = None
 
     def tick(self, *, experience: str, weights: str) -> None:
@@ -45,10 +49,29 @@ class Claim:
         self._next_s = now_s + RENEW_EVERY_S
         try:
             self._client.open_run(self._run, experience, weights)
-            self._granted(self._renew())
+            self._renew()
             self._away_since_s = None
         except UserRlError as error:
             self._away(error, now_s)
+
+    def holds(self, role: str) -> list[AcceleratorCard] | None:
+        """The accelerators for `role`, as they are asked for; None while they are not granted."""
+        wanted = getattr(self._ask, role).gpus
+        cards = [self._cards[i] for i in self.accelerators.get(role, ()) if i in self._cards]
+        return cards if len(cards) == wanted else None
+
+    def give_back(self, ids: tuple[str, ...]) -> None:
+        """Gives some back; they are asked for again, behind whoever waits for them."""
+        self._client.release(self._run, list(ids))
+        self.accelerators = {r: tuple(i for i in held if i not in ids) for r, held in self.accelerators.items()}
+
+    def release(self) -> None:
+        """Gives everything back; robots halt and wait."""
+        try:
+            self._client.release(self._run)
+        except UserRlError as error:
+            log.warning("%s", error)
+        self.granted, self.accelerators = {}, {}
 
     def _away(self, error: UserRlError, now_s: float) -> None:
         if self.trouble != str(error):
@@ -59,38 +82,43 @@ class Claim:
             self._away_since_s = now_s
             self._revive()
 
-    def release(self) -> None:
-        """Gives everything back; robots halt and wait."""
-        try:
-            self._client.release(self._run, list(self.granted))
-        except UserRlError as error:
-            log.warning("%s", error)
-        self.granted = {}
-
-    def _renew(self) -> dict[str, int]:
-        held = self._client.renew(self._run)
-        if len(held) >= self._robots.count:
-            mine = [r for r in self._client.list() if r.card.cell in held]
-            self.cells_seen = {r.card.cell: _seen(r) for r in mine}
-            self.trouble = "; ".join(f"{r.card.cell}: {r.status.reason}" for r in mine if r.status.state == FAULT)
-            return held
-        reply = self._client.request_lease(
-            self._run, count=self._robots.count, model=self._robots.model, cells=self._cells
-        )  # fmt: skip
-        self.trouble = reply.reason
-        return reply.granted or held
-
-    def _granted(self, tokens: dict[str, int]) -> None:
-        if tokens != self.granted:
-            self.granted = dict(tokens)
+    def _renew(self) -> None:
+        held, missing = self._client.renew(self._run), ""
+        if not self._is_whole(held):
+            reply = self._client.request_lease(self._run, self._ask)
+            missing = reply.reason
+            held = Held(
+                cells=reply.granted or held.cells, accelerators=reply.accelerators or held.accelerators,
+                wanted_back=held.wanted_back,
+            )  # fmt: skip
+        self.accelerators, self.wanted_back = held.accelerators, held.wanted_back
+        self._look(held, missing)
+        if held.cells != self.granted:
+            self.granted = dict(held.cells)
             write_json(self._path, self.granted)
+
+    def _is_whole(self, held: Held) -> bool:
+        roles = {"learner": self._ask.learner.gpus, "inference": self._ask.inference.gpus}
+        enough = all(len(held.accelerators.get(role, ())) >= gpus for role, gpus in roles.items())
+        return enough and len(held.cells) >= self._ask.robots.count
+
+    def _look(self, held: Held, missing: str) -> None:
+        """How what the run holds is, in the fleet's words."""
+        found = {r.id: r for r in self._client.list()} if held.cells or held.accelerators else {}
+        mine = [found[cell] for cell in held.cells if cell in found]
+        self.cells_seen = {r.id: _seen(r) for r in mine}
+        faults = [f"{r.id}: {r.status.reason}" for r in mine if r.status.state == FAULT]
+        self.trouble = "; ".join(filter(None, [missing, *faults]))
+        ids = [i for held_ids in held.accelerators.values() for i in held_ids]
+        self._cards = {i: card for i in ids if i in found and (card := found[i].accelerator) is not None}
 
 
 def _seen(cell: Resource) -> dict[str, Any]:
-    status = cell.status
+    status, card = cell.status, cell.card
     return {
-        "state": status.state if cell.alive else f"silent for {cell.silent_s:.0f} s", "rate_hz": cell.card.rate_hz,
-        "spool_bytes": status.spool_bytes, "disk_free_bytes": status.disk_free_bytes,
+        "state": status.state if cell.alive else f"silent for {cell.silent_s:.0f} s",
+        "rate_hz": card.rate_hz if card else 0.0, "spool_bytes": status.spool_bytes,
+        "disk_free_bytes": status.disk_free_bytes,
     }  # fmt: skip
 
 

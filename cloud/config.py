@@ -29,12 +29,32 @@ class RobotsConfig:
     """Which robots a run asks the fleet for."""
 
     count: int = 1  # of each cell, where the run names several
+    min_count: int = 0  # a run that has begun goes on with so many in all when one is lost; 0: with any
     model: str = ""  # any
+    site: str = ""  # any
+    cameras: int | None = None  # that work, at least; None: as many as the run's own `cameras` names
+    control_mode: str = ""  # any; joint_target, joint_delta, tip_delta, ...
     simulated: bool = True  # the launcher starts `count` simulated cells itself and asks for exactly these
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"count = {self.count}, allowed 1 or more; a run without a robot learns nothing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceConfig:
+    """Accelerators that are held beside the learner's, for whoever serves policies."""
+
+    gpus: int = 0
+    near: str = ""  # robots: on the site of the granted robots; empty: anywhere
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacementConfig:
+    """How the run stands among the others of its fleet."""
+
+    priority: int = 0  # a higher one goes first
+    preemptible: bool = False  # it may be told to finish its episode, or its update, for a higher priority
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +100,8 @@ class LaunchConfig:
     cells: dict[str, Any] = field(default_factory=dict)  # {name: what differs from the keys above}; see cloud.cells
     edge: dict[str, Any] = field(default_factory=dict)  # what simulated edges change of their own defaults
     robots: RobotsConfig = RobotsConfig()
+    inference: InferenceConfig = InferenceConfig()
+    placement: PlacementConfig = PlacementConfig()
     demonstrations: DemonstrationsConfig = DemonstrationsConfig()
     algorithm: dict[str, Any] = field(default_factory=dict)
     learner: LearnerConfig = field(default_factory=LearnerConfig)

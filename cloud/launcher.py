@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -30,6 +29,7 @@ from cloud.edges import SimulatedEdges
 from cloud.ending import finish
 from cloud.filming import Filming
 from cloud.fleet.ensure import ensure_fleet
+from cloud.placing import LearnerPlace, ask_of
 from cloud.progress import Progress
 from cloud.run import RunFolder, edge_name, find_run, keep_config, read_json, write_json
 from cloud.tracker import Tracker, make_tracker
@@ -131,13 +131,13 @@ class Driver:
         self._tracker = make_tracker(config.tracker, folder.root, name=folder.name, config=tree)
         on_exit.callback(self._tracker.close)
         trees = edge_trees(folder, config)
-        robots = replace(config.robots, count=len(trees)) if trees else config.robots
         self._client = FleetClient(authority.mint(folder.name, kind="run", fleet_address=self._fleet_address))
         on_exit.callback(self._client.close)
         self._claim = Claim(
-            self._client, folder.leases, run=folder.name, robots=robots, cells=tuple(trees), clock=clock,
+            self._client, folder.leases, run=folder.name, ask=ask_of(config, tuple(trees)), clock=clock,
             revive=lambda: ensure_fleet(home),
         )  # fmt: skip
+        self._place = LearnerPlace(self._cloud, self._claim)
         for cell, edge in trees.items():
             save_bundle(authority.mint(cell, kind="edge", fleet_address=self._fleet_address), Path(edge["bundle"]))
         self._edges = SimulatedEdges(folder, trees, clock=clock)
@@ -147,9 +147,11 @@ class Driver:
         """Starts everything and watches it until the learner is done."""
         self._cloud.start()
         self._claim.tick(**self._cloud.addresses)
+        self._place.tick()
         self._edges.start()
         while not self._cloud.done():
             self._claim.tick(**self._cloud.addresses)
+            self._place.tick()
             self._edges.watch()
             self._look()
             self._filming.tick(self.status.get("episodes") or 0)
@@ -175,7 +177,7 @@ class Driver:
         self.status |= {
             **self._disk.figures, "cells": self._claim.cells_seen or self.status.get("cells", {}),
             "edge_pids": self._edges.pids() or self.status.get("edge_pids", {}),
-            "trouble": "; ".join(filter(None, (self._claim.trouble, self._disk.trouble))),
+            "trouble": "; ".join(filter(None, (self._claim.trouble, self._place.trouble, self._disk.trouble))),
         }  # fmt: skip
         write_json(self._folder.status, self.status)
         _track(self._tracker, self.status)

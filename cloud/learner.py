@@ -61,11 +61,16 @@ class LearnerConfig:
     publish_every: int = 100  # updates
     keep_versions: int = 10
     threads: int = 1  # of torch
+    gpus: int = 0  # leased from the fleet and held through Ray; the learner runs where it is
     checkpoint_s: float = 20.0
     metrics_s: float = 1.0
     max_minutes: float | None = None  # of training time, which begins with the first update
     max_updates: int | None = None
     max_rows: int | None = None  # online steps
+
+    def __post_init__(self) -> None:
+        if self.gpus not in (0, 1):
+            raise ValueError(f"gpus = {self.gpus}, allowed 0 or 1: a learner is one process; change it")
 
 
 @dataclass(frozen=True, kw_only=True)
