@@ -10,6 +10,7 @@ from typing import Any
 
 from cloud.config import RobotsConfig
 from cloud.run import read_json, write_json
+from user_rl.ask import Ask, RobotsAsk
 from user_rl.clock import Clock
 from user_rl.errors import Unreachable, UserRlError
 from user_rl.fleet import FAULT, FleetClient, Resource
@@ -68,15 +69,14 @@ class Claim:
         self.granted = {}
 
     def _renew(self) -> dict[str, int]:
-        held = self._client.renew(self._run)
+        held = self._client.renew(self._run).cells
         if len(held) >= self._robots.count:
-            mine = [r for r in self._client.list() if r.card.cell in held]
-            self.cells_seen = {r.card.cell: _seen(r) for r in mine}
-            self.trouble = "; ".join(f"{r.card.cell}: {r.status.reason}" for r in mine if r.status.state == FAULT)
+            mine = [r for r in self._client.list() if r.id in held]
+            self.cells_seen = {r.id: _seen(r) for r in mine}
+            self.trouble = "; ".join(f"{r.id}: {r.status.reason}" for r in mine if r.status.state == FAULT)
             return held
-        reply = self._client.request_lease(
-            self._run, count=self._robots.count, model=self._robots.model, cells=self._cells
-        )  # fmt: skip
+        robots = RobotsAsk(count=self._robots.count, model=self._robots.model, cells=self._cells)
+        reply = self._client.request_lease(self._run, Ask(robots=robots))
         self.trouble = reply.reason
         return reply.granted or held
 
@@ -89,7 +89,8 @@ class Claim:
 def _seen(cell: Resource) -> dict[str, Any]:
     status = cell.status
     return {
-        "state": status.state if cell.alive else f"silent for {cell.silent_s:.0f} s", "rate_hz": cell.card.rate_hz,
+        "state": status.state if cell.alive else f"silent for {cell.silent_s:.0f} s",
+        "rate_hz": cell.card.rate_hz if cell.card else 0.0,
         "spool_bytes": status.spool_bytes, "disk_free_bytes": status.disk_free_bytes,
     }  # fmt: skip
 
