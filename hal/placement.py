@@ -178,6 +178,8 @@ class _Board:
         waited: list[str] = []
         pools = [self._coming, *(pool for priority, pool in self._victims if priority < request.ask.priority)]
         for need, found in choice:
+            if need.count == len(found):
+                continue
             lacking = replace(need, count=need.count - len(found))
             more = list(islice(chain.from_iterable(pool.find(lacking, waited) for pool in pools), lacking.count))
             if len(more) < lacking.count:
@@ -222,53 +224,57 @@ def _was_for(need: Need, held: Entry) -> bool:
     return held.role == need.role and (need.role != ROBOTS or replace(need, cameras=0).means(held.resource))
 
 
-Group = dict[str, Resource]  # by id: all alike but for it, on one machine
+@dataclass(frozen=True)
+class _Group:
+    """Resources that no request can tell apart but by name, on one machine."""
+
+    like: Resource
+    ids: dict[str, None] = field(default_factory=dict)
 
 
 class _Pool:
-    """Resources by site, in groups of those that no request can tell apart but by name."""
+    """Resources in groups, by kind and site."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        self._group: dict[str, Group] = {}
-        groups: dict[tuple[object, ...], Group] = {}
+        self._things: dict[str, tuple[Resource, _Group]] = {}
+        groups: dict[tuple[object, ...], _Group] = {}
         for entry in entries:
             it, can = entry.resource, entry.resource.capabilities
             key = (len(can.cameras), it.kind, it.model, it.site, can.control_modes, entry.node)
-            group = self._group[it.id] = groups.setdefault(key, {})
-            group[it.id] = it
-        self._sites: dict[str, list[Group]] = {}
+            group = groups.setdefault(key, _Group(it))
+            group.ids[it.id] = None
+            self._things[it.id] = it, group
+        self._places: dict[tuple[ResourceKind, str | None], list[_Group]] = {}
         for key in sorted(groups):
-            self._sites.setdefault(str(key[3]), []).append(groups[key])
+            like = groups[key].like
+            for place in ((like.kind, like.site), (like.kind, None)):
+                self._places.setdefault(place, []).append(groups[key])
 
     def __contains__(self, id: str) -> bool:
-        return id in self._group
+        return id in self._things
 
     def find(self, need: Need, but: Sequence[str] = ()) -> list[str]:
         """Up to `need.count` ids: together in one group where one is large enough, those that can do least first."""
+        if not need.count:
+            return []
         return list(islice((id for id in self._candidates(need) if id not in but), need.count))
 
     def sites(self, need: Need) -> list[str]:
         """Where there is anything for `need`."""
-        return sorted({_any(group).site for group in self._fitting(need)})
+        return sorted({group.like.site for group in self._fitting(need)})
 
     def remove(self, ids: Iterable[str]) -> None:
         """They are not there any more; ids that are not there already do not matter."""
         for id in ids:
-            self._group.pop(id, {}).pop(id, None)
+            if id in self._things:
+                del self._things.pop(id)[1].ids[id]
 
     def _candidates(self, need: Need) -> Iterable[str]:
         if need.ids:
-            return (id for id in need.ids if id in self._group and need.fits(self._group[id][id]))
-        if not need.count:
-            return ()
-        groups = self._fitting(need)
-        groups.sort(key=lambda group: (len(group) < need.count, len(_any(group).capabilities.cameras)))
-        return chain.from_iterable(groups)
+            return (id for id in need.ids if id in self._things and need.fits(self._things[id][0]))
+        groups = self._fitting(need)  # those that can do least come first
+        groups.sort(key=lambda group: len(group.ids) < need.count)
+        return chain.from_iterable(group.ids for group in groups)
 
-    def _fitting(self, need: Need) -> list[Group]:
-        near = self._sites.values() if need.site is None else (self._sites.get(need.site, ()),)
-        return [group for groups in near for group in groups if group and need.fits(_any(group))]
-
-
-def _any(group: Group) -> Resource:
-    return next(iter(group.values()))
+    def _fitting(self, need: Need) -> list[_Group]:
+        return [g for g in self._places.get((need.kind, need.site), ()) if g.ids and need.fits(g.like)]

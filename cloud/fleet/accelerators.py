@@ -118,7 +118,7 @@ class Accelerators:
             return "lost", f"not reported for {self.silent_s(card.id):.0f} s"
         if card.health != "ok":
             return "degraded", card.reason or f"is {card.health}"
-        return ("leased", f"for {record.role}") if record.run else ("free", "its slices are leased" * bool(card.slices))
+        return ("leased", "") if record.run else ("free", "its slices are leased" * bool(card.slices))
 
     def resource(self, record: AcceleratorRecord, since_s: float) -> Resource:
         """For whoever lists the inventory; in its state since `since_s` seconds."""

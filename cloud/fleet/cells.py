@@ -121,7 +121,7 @@ class Cells:
         if record.quarantine is not None:
             return "quarantined", record.quarantine.reason
         if status is None or self._lost(record):
-            return "lost", f"{'not heard yet' if status is None else 'silent'}, for {self._silent_s(record):.0f} s"
+            return "lost", f"{'not heard yet,' if status is None else 'silent for'} {self._silent_s(record):.0f} s"
         if why := doubt(record.card, status) or trouble(status):
             return "degraded", why
         if self.in_doubt(record):
@@ -167,7 +167,7 @@ class Cells:
             return ""
         status = self._checks.status(record.card.cell)
         if status is None:
-            return f"has not been heard yet, for {silent_s:.0f} s"
+            return f"has not been heard yet, {silent_s:.0f} s after it registered or the fleet started"
         return f"is not checked yet: {why}" if (why := doubt(record.card, status)) else ""
 
     def _alive(self, record: CellRecord) -> bool:

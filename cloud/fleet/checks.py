@@ -73,15 +73,16 @@ class Checks:
         since_s = self._doubt_since_s.get(card.cell)
         if since_s is None:
             return None
-        status, for_s = self._status.get(card.cell), now_s - since_s
+        status = self._status.get(card.cell)
         if status is not None and status.state == FAULT:
             return Quarantine(cause="fault", reason=doubt(card, status))
         if status is not None and _broken(status):
             return Quarantine(cause="check", reason=doubt(card, status))
-        if for_s < (self._config.open_s if status is not None and not status.parts else self._config.check_s):
+        limit_s = self._config.open_s if status is not None and not status.parts else self._config.check_s
+        if now_s - since_s < limit_s:
             return None
         why = doubt(card, status) if status is not None else UNHEARD
-        return Quarantine(cause="check", reason=f"{why}, for {for_s:.0f} s" if why == UNHEARD else why)
+        return Quarantine(cause="check", reason=f"{why} for {limit_s:g} s" if why == UNHEARD else why)
 
 
 def doubt(card: Card, status: Status) -> str:

@@ -1,9 +1,9 @@
 """Nothing is ever leased twice: random histories of fleets, runs, edges, lost messages, late messages and restarts.
 
 Cells break, lie and hang, persons take things out of use, higher priorities ask for what others have, accelerators
-come and go. The edges here are models that do no more than `user_rl.fleet.Assignment` asks of an edge. The claim is about
-the world: at the moment when a cell is granted, its edge does not act, and it never acts again under an older token;
-when an accelerator is granted, no other run believes that it has it; and nothing in quarantine is granted at all.
+come and go. The edges here are models that do no more than `user_rl.fleet.Assignment` asks of an edge. The claim is
+about the world: at the moment when a cell is granted, its edge does not act, and it never acts again under an older
+token; when an accelerator is granted, no other run believes that it has it; nothing in quarantine is granted at all.
 """
 
 import tempfile
