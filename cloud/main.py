@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cloud.resources_arguments import add_resources
 from user_rl.errors import UserRlError
 
 HOME = "~/.user-rl"
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_buffer(commands)
     _add_label(commands)
     _add_fleet(commands)
+    add_resources(commands, home=HOME).set_defaults(command=_resources)
     return parser
 
 
@@ -158,6 +160,12 @@ def _fleet(args: argparse.Namespace) -> int:
     from cloud.fleet.__main__ import main as serve
 
     return serve(["--home", str(Path(args.home).expanduser()), "--listen", args.listen])
+
+
+def _resources(args: argparse.Namespace) -> int:
+    from cloud.resources import run_resources
+
+    return run_resources(args, _console())
 
 
 def _enroll(args: argparse.Namespace) -> int:

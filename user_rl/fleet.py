@@ -130,8 +130,9 @@ Accelerators = dict[str, tuple[str, ...]]  # ids by role; a role without any is 
 class LeaseReply:
     """What the run holds of what it asked for: {cell: token}, and accelerators.
 
-    Position 0: it holds everything. Otherwise it stands there in the queue, and `reason` says what is missing and why;
-    nothing is granted then, unless the run had begun and goes on with fewer robots (`min_count`).
+    Position 0: that is everything, and all of it can be used. Otherwise the run stands there in the queue, and `reason`
+    says what is missing and why: a run that has not begun holds nothing then; one that has keeps what it holds, also a
+    cell that is lost or in quarantine, until another takes its place.
     """
 
     granted: dict[str, int]

@@ -9,16 +9,23 @@ as having renewed, at the restart: a wait may begin anew, but neither a jump of 
 one. Heartbeats therefore cost no disk write. Calls come from one thread at a time.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from cloud.fleet.queue import Ask, Queue
+from cloud.fleet.accelerators import AcceleratorConfig, Accelerators
+from cloud.fleet.cells import Cells
+from cloud.fleet.checks import CheckConfig
+from cloud.fleet.requests import Requests
 from cloud.fleet.store import CellRecord, Store
+from hal.placement import ROBOTS, Grant, Plan, needs_of, plan
+from hal.placement_reason import reason
+from user_rl.ask import Ask
 from user_rl.clock import Clock
 from user_rl.errors import LeaseLost, Unreachable, WireError
-from user_rl.fleet import FAULT, Assignment, Card, LeaseReply, LeaseState, Resource, Status
+from user_rl.fleet import AcceleratorCard, Assignment, Card, Held, LeaseReply, Resource, State, Status
 
 LARGEST_TOKEN = 2**53  # an edge that has heard of a larger one is broken
-UNKNOWN = Status(state="unknown", reason="not heard since the fleet started")
+SWEEP_S = 0.25  # heartbeats look at all cells no more often
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,22 +36,27 @@ class FleetConfig:
     autonomy_s: float = 900.0  # how long an edge acts without hearing from the fleet
     margin_s: float = 30.0  # for clocks that run at different rates
     lease_ttl_s: float = 60.0  # a run that does not renew loses its cells
-    silent_after_s: float = 10.0  # a cell that is silent for longer is not granted
+    silent_after_s: float = 10.0  # a cell that is silent for longer is lost
     queue_ttl_s: float = 10.0  # a request that is not repeated is forgotten
+    finish_s: float = 300.0  # an episode that goes on for longer is cut off for a higher priority
+    checks: CheckConfig = field(default_factory=CheckConfig)
+    accelerators: AcceleratorConfig = field(default_factory=AcceleratorConfig)
 
 
 class Leases:
-    """Every cell and every lease."""
+    """Every cell, every accelerator and every lease."""
 
     def __init__(self, store: Store, clock: Clock, config: FleetConfig) -> None:
         self._store, self._clock, self._config = store, clock, config
-        self._cells, self._runs = store.cells(), store.runs()
+        self._cells = Cells(store, clock, config.checks, silent_after_s=config.silent_after_s, margin_s=config.margin_s)
+        self._devices = Accelerators(store, clock, config.accelerators)
+        self._runs = store.runs()
         now_s = clock.now_s()
-        self._start_s = now_s
-        self._alive_s = dict.fromkeys(self._cells, now_s)
-        self._status: dict[str, Status] = {}  # of cells whose current boot has sent a heartbeat
-        self._ends_s = {c.run: now_s + config.lease_ttl_s for c in self._cells.values() if c.held}
-        self._queue = Queue(ttl_s=config.queue_ttl_s)
+        self._swept_s = now_s
+        self._ends_s = dict.fromkeys(self._holders(), now_s + config.lease_ttl_s)
+        self._requests = Requests(ttl_s=config.queue_ttl_s)
+        self._finish: dict[str, tuple[str, float]] = {}  # by id: for which run, since when
+        self._states: dict[str, tuple[State, float]] = {}  # by id: which, since when
 
     def register(self, card: Card) -> int:
         """The sequence number of the card's boot; raises LeaseLost when a newer boot has taken its place."""
@@ -52,12 +64,7 @@ class Leases:
         sequence = self._store.boot(card.cell, card.boot)
         if old and sequence < old.sequence:
             raise LeaseLost(_superseded(card.cell, card.boot, old))
-        record = replace(old, card=card, sequence=sequence) if old else CellRecord(card=card, sequence=sequence)
-        if record != old:
-            self._save(record)
-        if old is None or old.card.boot != card.boot:
-            self._status.pop(card.cell, None)
-        self._alive_s[card.cell] = self._clock.now_s()
+        self._cells.register(card, sequence)
         return sequence
 
     def heartbeat(self, cell: str, boot: str, status: Status) -> Assignment:
@@ -69,9 +76,12 @@ class Leases:
             raise LeaseLost(_superseded(cell, boot, record))
         if max(status.token, status.released) > LARGEST_TOKEN:
             raise WireError(f"{cell} has heard of token {status.token}, allowed {LARGEST_TOKEN}; mend its lease file")
-        self._sweep()
-        self._alive_s[cell], self._status[cell] = self._clock.now_s(), status
-        return self._assignment(self._heard(self._cells[cell], status))
+        if self._clock.now_s() - self._swept_s >= SWEEP_S:
+            self._sweep()
+        self._cells.hear(cell, status)
+        record = self._heard(self._cells[cell], status)
+        self._note(cell, self._cells.state(record)[0])
+        return self._assignment(record)
 
     def open_run(self, run: str, experience_address: str, weights_address: str) -> None:
         """Where the run's gateway listens."""
@@ -80,54 +90,124 @@ class Leases:
             self._runs[run] = (experience_address, weights_address)
 
     def request(self, run: str, ask: Ask) -> LeaseReply:
-        """Everything that was asked for, counting what the run holds already, or a place in the queue."""
+        """Everything that was asked for, counting what the run holds already, or a place in the queue and why."""
         self._sweep()
         now_s = self._clock.now_s()
-        held = {c: self._held(c) for c in {run, *self._queue.runs()}}
-        free = [c.card for c in self._cells.values() if self._why_not(c) is None]
-        position, chosen = self._queue.ask(run, ask, now_s=now_s, free=free, held=held)
-        if chosen is None:
-            return LeaseReply(granted={}, position=position, reason=self._reason(run, ask, position))
-        if chosen:
-            records = [self._cells[card.cell] for card in chosen]
-            for record in self._store.grant(records, run, autonomy_s=self._config.autonomy_s):
-                self._cells[record.card.cell] = record
-        self._ends_s[run] = now_s + self._config.lease_ttl_s
-        return LeaseReply(granted={c.card.cell: c.token for c in self._of(run) if ask.matches(c.card)})
+        self._requests.ask(run, ask, now_s)
+        entries = [self._cells.entry(record) for record in self._cells] + self._devices.entries()
+        made = plan(entries, self._requests.waiting(), self._requests.asks())
+        self._told_to_finish(made, now_s)
+        if run in made.grants:
+            self._grant(run, made.grants[run])
+        if run in self._holders():
+            self._ends_s[run] = now_s + self._config.lease_ttl_s
+        if run in made.waiting:
+            why = reason(run, entries, made)
+            return replace(self._reply(run, ask), position=made.waiting[run].position, reason=why)
+        self._requests.satisfied(run)
+        return self._reply(run, ask)
 
-    def renew(self, run: str) -> dict[str, int]:
-        """Keeps the run's lease; the tokens of the cells that it still holds."""
+    def renew(self, run: str) -> Held:
+        """Keeps the run's lease; what it still holds."""
         self._sweep()
-        held = {c.card.cell: c.token for c in self._of(run)}
-        if held:
+        cells, accelerators = {c.card.cell: c.token for c in self._cells.of(run)}, self._devices.of(run)
+        if cells or accelerators:
             self._ends_s[run] = self._clock.now_s() + self._config.lease_ttl_s
-        return held
+        own = {*cells, *(id for ids in accelerators.values() for id in ids)}
+        return Held(cells=cells, accelerators=accelerators, wanted_back=tuple(id for id in self._finish if id in own))
 
-    def release(self, run: str, cells: tuple[str, ...]) -> None:
-        """Ends the run's lease of these cells, or of all when none is named. What it does not hold is left alone."""
+    def release(self, run: str, ids: tuple[str, ...]) -> None:
+        """Ends the run's lease of these, or of all when none is named. What it does not hold is left alone."""
         self._sweep()
-        self._queue.forget(run)
-        self._end([c for c in self._of(run) if not cells or c.card.cell in cells])
+        self._requests.satisfied(run)
+        self._cells.end([c for c in self._cells.of(run) if not ids or c.card.cell in ids])
+        self._devices.release(run, ids)
+
+    def report(self, cards: Sequence[AcceleratorCard]) -> float:
+        """These accelerators are there; returns their time to live."""
+        taken = [card.id for card in cards if card.id in self._cells]
+        if taken:
+            raise WireError(f"an accelerator has the id {taken[0]}, which is a cell's; give it another")
+        return self._devices.report(cards)
+
+    def quarantine(self, id: str, why: str) -> None:
+        """A person takes a resource out of use."""
+        self._owner(id).quarantine(id, why)
+
+    def admit(self, id: str) -> None:
+        """A person ends a quarantine; a check that still fails brings it back."""
+        self._owner(id).admit(id)
 
     def resources(self) -> list[Resource]:
-        """Every cell, by name."""
+        """Every cell, then every accelerator, by id."""
         self._sweep()
-        return [self._resource(record) for _, record in sorted(self._cells.items())]
+        cells = [self._cells.resource(c, self._since_s(c.card.cell)) for c in self._cells]
+        devices = [self._devices.resource(r, self._since_s(r.card.id)) for r in self._devices]
+        return [self._told(resource) for resource in (*cells, *devices)]
 
     def busy(self) -> bool:
-        """Whether any run holds any cell. Writes nothing."""
+        """Whether any run holds anything. Writes nothing."""
         now_s = self._clock.now_s()
-        return any(record.held and now_s < self._ends_s[record.run] for record in self._cells.values())
+        return any(now_s < self._ends_s[run] for run in self._holders())
 
     def _sweep(self) -> None:
-        now_s = self._clock.now_s()
+        now_s = self._swept_s = self._clock.now_s()
         ended = {run for run, end_s in self._ends_s.items() if now_s >= end_s}
-        self._end([c for c in self._cells.values() if c.held and c.run in ended])
+        self._cells.end([c for c in self._cells if c.held and c.run in ended])
         for run in ended:
+            self._devices.release(run)
             del self._ends_s[run]
-        silent = [c for c in self._cells.values() if c.in_doubt and not c.held and self._doubt_s(c) <= 0]
-        if silent:  # their edges have halted by themselves
-            self._save(*(replace(c, released=c.token) for c in silent))
+        self._cells.sweep()
+        self._devices.sweep()
+        self._requests.forget(now_s, self._holders())
+        self._finish = {id: told for id, told in self._finish.items() if self._requests.waits(told[0])}
+        late = {id for id, (_, since_s) in self._finish.items() if now_s - since_s >= self._config.finish_s}
+        self._cells.end([c for c in self._cells if c.held and c.card.cell in late])
+        for record in self._cells:
+            self._note(record.card.cell, self._cells.state(record)[0])
+        for device in self._devices:
+            self._note(device.card.id, self._devices.state(device)[0])
+
+    def _note(self, id: str, state: State) -> None:
+        if id not in self._states or self._states[id][0] != state:
+            self._states[id] = (state, self._clock.now_s())
+
+    def _told_to_finish(self, made: Plan, now_s: float) -> None:
+        told = self._finish
+        since_s = {id: told[id][1] if id in told and told[id][0] == run else now_s for id, run in made.finish.items()}
+        self._finish = {id: (run, since_s[id]) for id, run in made.finish.items()}
+
+    def _grant(self, run: str, grant: Grant) -> None:
+        """What is replaced is given back first; then all that is new is kept in one transaction."""
+        self._cells.end([c for c in self._cells.of(run) if c.card.cell in grant.dropped])
+        if devices := [id for id in grant.dropped if id in self._devices]:
+            self._devices.release(run, devices)
+        cells = [self._cells[id] for id in grant.ids.get(ROBOTS, ())]
+        others = self._devices.granted(run, {role: ids for role, ids in grant.ids.items() if role != ROBOTS})
+        if cells or others:
+            self._cells.keep(self._store.grant(cells, others, run, autonomy_s=self._config.autonomy_s))
+            self._devices.keep(others)
+
+    def _reply(self, run: str, ask: Ask) -> LeaseReply:
+        need = replace(needs_of(ask)[0], cameras=0)
+        granted = {c.card.cell: c.token for c in self._cells.of(run) if need.means(self._cells.entry(c).resource)}
+        return LeaseReply(granted=granted, accelerators=self._devices.of(run))
+
+    def _owner(self, id: str) -> Cells | Accelerators:
+        if id in self._cells:
+            return self._cells
+        if id in self._devices:
+            return self._devices
+        known = [*(c.card.cell for c in self._cells), *(r.card.id for r in self._devices)]
+        raise WireError(
+            f"no resource has the id {id!r}, known are {', '.join(known[:20]) or 'none'}; give one of these"
+        )
+
+    def _told(self, resource: Resource) -> Resource:
+        told = self._finish.get(resource.id)
+        if told is None or resource.state != "leased" or resource.lease != "held":
+            return resource
+        return replace(resource, reason=f"finishes its episode, then goes to {told[0]}")
 
     def _heard(self, record: CellRecord, status: Status) -> CellRecord:
         after, token = record, max(record.token, status.token, status.released)
@@ -136,7 +216,7 @@ class Leases:
         if status.released >= token:
             after = replace(after, released=token, held=False)
         if after != record:
-            self._save(after)
+            self._cells.save(after)
         return after
 
     def _assignment(self, record: CellRecord) -> Assignment:
@@ -144,59 +224,15 @@ class Leases:
         return Assignment(
             run=record.run, token=record.token, command_ttl_s=self._config.command_ttl_s, autonomy_s=record.autonomy_s,
             experience_address=experience_address, weights_address=weights_address, wanted=record.held,
+            finish_episode=record.held and record.card.cell in self._finish,
         )  # fmt: skip
 
-    def _why_not(self, record: CellRecord) -> str | None:
-        cell, silent_s = record.card.cell, self._silent_s(record)
-        status = self._status.get(cell)
-        if record.held:
-            return f"{cell} is held by {record.run}"
-        if record.in_doubt:
-            return f"{cell} has not confirmed its release, waits {self._doubt_s(record):.0f} s at most"
-        if status is None or silent_s > self._config.silent_after_s:
-            return f"{cell} is silent for {silent_s:.0f} s"
-        return f"{cell} has a fault: {status.reason}" if status.state == FAULT else None
+    def _since_s(self, id: str) -> float:
+        now_s = self._clock.now_s()
+        return now_s - self._states.get(id, ("", now_s))[1]
 
-    def _reason(self, run: str, ask: Ask, position: int) -> str:
-        cells = [c for c in self._cells.values() if ask.matches(c.card) and not (c.held and c.run == run)]
-        missing = [f"{name} is not registered" for name in ask.cells if name not in self._cells]
-        why = missing + [text for c in cells if (text := self._why_not(c))]
-        ahead = [f"{position - 1} requests are ahead"] if position > 1 else []
-        free = sum(self._why_not(c) is None for c in cells)
-        found = f"{len(self._held_matching(run, ask))} of {ask.count} cells held, {free} more free"
-        return "; ".join([found, *ahead, *why[:8]]) + ("; and more" if len(why) > 8 else "")
-
-    def _resource(self, record: CellRecord) -> Resource:
-        lease: LeaseState = "held" if record.held else "releasing" if record.in_doubt else "free"
-        silent_s, status = self._silent_s(record), self._status.get(record.card.cell)
-        return Resource(
-            card=record.card, sequence=record.sequence, lease=lease, run=record.run, token=record.token,
-            alive=status is not None and silent_s <= self._config.silent_after_s, silent_s=silent_s,
-            status=status or UNKNOWN,
-        )  # fmt: skip
-
-    def _silent_s(self, record: CellRecord) -> float:
-        return self._clock.now_s() - self._alive_s[record.card.cell]
-
-    def _doubt_s(self, record: CellRecord) -> float:
-        return record.autonomy_s + self._config.margin_s - self._silent_s(record)
-
-    def _of(self, run: str) -> list[CellRecord]:
-        return [c for c in self._cells.values() if c.held and c.run == run]
-
-    def _held(self, run: str) -> list[Card]:
-        return [c.card for c in self._of(run)]
-
-    def _held_matching(self, run: str, ask: Ask) -> list[Card]:
-        return [card for card in self._held(run) if ask.matches(card)]
-
-    def _end(self, records: list[CellRecord]) -> None:
-        if records:
-            self._save(*(replace(record, held=False) for record in records))
-
-    def _save(self, *records: CellRecord) -> None:
-        self._store.save(*records)
-        self._cells |= {record.card.cell: record for record in records}
+    def _holders(self) -> set[str]:
+        return {c.run for c in self._cells if c.held} | self._devices.runs()
 
 
 def _superseded(cell: str, boot: str, record: CellRecord) -> str:

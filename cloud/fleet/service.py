@@ -1,29 +1,39 @@
 """The fleet's calls: who asks, may they, and the answer of the lease rules. gRPC with TLS both ways.
 
 The caller is the client certificate's common name, `kind:name`, and only the certificate under which that name is
-enrolled now counts. An edge speaks for its own cell, a run for itself, an admin for every run.
+enrolled now counts. An edge speaks for its own cell, a run for itself, an admin for every run; runs and admins report
+accelerators, admins alone put things into quarantine and take them out.
 """
 
 import dataclasses
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import grpc
 
 from cloud.authority import Authority
 from cloud.fleet.leases import Leases
-from cloud.fleet.queue import Ask
 from user_rl import control_pb2 as pb
 from user_rl.clock import Clock
 from user_rl.control_pb2_grpc import FleetServicer
 from user_rl.errors import LeaseLost, StorageFull, Unauthorized, UserRlError, WireError
-from user_rl.fleet import Card, Resource, card_from_proto, card_to_proto, status_from_proto
+from user_rl.fleet import (
+    AcceleratorCard,
+    Accelerators,
+    Card,
+    accelerator_from_proto,
+    ask_from_proto,
+    card_from_proto,
+    resource_to_proto,
+    status_from_proto,
+)  # fmt: skip
 from user_rl.trust import NAME_PATTERN
 
 Reply = TypeVar("Reply")
+ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}"
 FASTEST_HZ = 1e5  # of any control loop; above it, or not finite, a rate is a mistake
 
 _CODES: dict[type[UserRlError], grpc.StatusCode] = {
@@ -76,33 +86,71 @@ class FleetService(FleetServicer):
     def RequestLease(self, request: pb.RequestLeaseRequest, context: grpc.ServicerContext) -> pb.RequestLeaseReply:
         def act(caller: str) -> pb.RequestLeaseReply:
             _allow_run(caller, request.run)
-            ask = Ask(count=request.count, model=request.model, cells=tuple(request.cells))
-            reply = self._leases.request(request.run, ask)
-            granted = _grants(reply.granted)
-            return pb.RequestLeaseReply(granted=granted, position=reply.position, reason=reply.reason)
+            reply = self._leases.request(request.run, ask_from_proto(request))
+            return pb.RequestLeaseReply(
+                granted=_grants(reply.granted), accelerators=_roles(reply.accelerators), position=reply.position,
+                reason=reply.reason,
+            )  # fmt: skip
 
         return self._answer(context, act)
 
     def RenewLease(self, request: pb.RenewLeaseRequest, context: grpc.ServicerContext) -> pb.RenewLeaseReply:
         def act(caller: str) -> pb.RenewLeaseReply:
             _allow_run(caller, request.run)
-            return pb.RenewLeaseReply(held=_grants(self._leases.renew(request.run)))
+            held = self._leases.renew(request.run)
+            return pb.RenewLeaseReply(
+                held=_grants(held.cells), accelerators=_roles(held.accelerators), wanted_back=held.wanted_back
+            )
 
         return self._answer(context, act)
 
     def ReleaseLease(self, request: pb.ReleaseLeaseRequest, context: grpc.ServicerContext) -> pb.ReleaseLeaseReply:
         def act(caller: str) -> pb.ReleaseLeaseReply:
             _allow_run(caller, request.run)
-            self._leases.release(request.run, tuple(request.cells))
+            self._leases.release(request.run, tuple(request.ids))
             return pb.ReleaseLeaseReply()
 
         return self._answer(context, act)
 
     def ListResources(self, request: pb.ListResourcesRequest, context: grpc.ServicerContext) -> pb.ListResourcesReply:
         def act(caller: str) -> pb.ListResourcesReply:
-            return pb.ListResourcesReply(resources=map(_resource, self._leases.resources()))
+            return pb.ListResourcesReply(resources=map(resource_to_proto, self._leases.resources()))
 
         return self._answer(context, act)
+
+    def ReportAccelerators(
+        self, request: pb.ReportAcceleratorsRequest, context: grpc.ServicerContext
+    ) -> pb.ReportAcceleratorsReply:
+        def act(caller: str) -> pb.ReportAcceleratorsReply:
+            _allow_kind(caller, "run", "admin")
+            cards = [_checked_accelerator(accelerator_from_proto(card)) for card in request.accelerators]
+            return pb.ReportAcceleratorsReply(ttl_s=self._leases.report(cards))
+
+        return self._answer(context, act)
+
+    def QuarantineResource(
+        self, request: pb.QuarantineResourceRequest, context: grpc.ServicerContext
+    ) -> pb.QuarantineResourceReply:
+        def act(caller: str) -> pb.QuarantineResourceReply:
+            _allow_kind(caller, "admin")
+            why = f": {request.reason}" if request.reason else ""
+            self._leases.quarantine(request.id, f"taken out of use by {caller}{why}")
+            return pb.QuarantineResourceReply()
+
+        return self._answer(context, act)
+
+    def AdmitResource(self, request: pb.AdmitResourceRequest, context: grpc.ServicerContext) -> pb.AdmitResourceReply:
+        def act(caller: str) -> pb.AdmitResourceReply:
+            _allow_kind(caller, "admin")
+            self._leases.admit(request.id)
+            return pb.AdmitResourceReply()
+
+        return self._answer(context, act)
+
+    def report(self, cards: Sequence[AcceleratorCard]) -> float:
+        """The fleet's own machine has these; returns after how many seconds it must be said again at the latest."""
+        with self._lock:
+            return self._leases.report(cards)
 
     def _answer(self, context: grpc.ServicerContext, act: Callable[[str], Reply]) -> Reply:
         try:
@@ -133,6 +181,17 @@ def _allow_run(caller: str, run: str) -> None:
         _allow(caller, f"run:{run}")
 
 
+def _allow_kind(caller: str, *kinds: str) -> None:
+    if caller.partition(":")[0] not in kinds:
+        raise Unauthorized(f"{caller} may not do that, allowed {' and '.join(kinds)}; use such a bundle")
+
+
+def _checked_accelerator(card: AcceleratorCard) -> AcceleratorCard:
+    if not re.fullmatch(ID_PATTERN, card.id):
+        raise WireError(f"the accelerator {card.id!r} of {card.node}, allowed {ID_PATTERN}; give it another id")
+    return card
+
+
 def _checked(card: Card) -> Card:
     if not re.fullmatch("[0-9a-f]{32}", card.boot):
         raise WireError(f"the boot {card.boot!r} of {card.cell}, allowed 32 hex digits; make a new one")
@@ -145,9 +204,5 @@ def _grants(tokens: dict[str, int]) -> list[pb.Grant]:
     return [pb.Grant(cell=cell, token=token) for cell, token in tokens.items()]
 
 
-def _resource(resource: Resource) -> pb.Resource:
-    return pb.Resource(
-        card=card_to_proto(resource.card), sequence=resource.sequence, lease=resource.lease, run=resource.run,
-        token=resource.token, alive=resource.alive, silent_s=resource.silent_s,
-        status=pb.Status(**dataclasses.asdict(resource.status)),
-    )  # fmt: skip
+def _roles(held: Accelerators) -> list[pb.AcceleratorGrant]:
+    return [pb.AcceleratorGrant(id=id, role=role) for role, ids in held.items() for id in ids]

@@ -1,4 +1,4 @@
-"""What the fleet must not forget: boots in their order, tokens, and who holds which cell. SQLite, every commit synced.
+"""What the fleet must not forget: boots in their order, tokens, who holds what, quarantines. SQLite, commits synced.
 
 Tokens and boot sequences are AUTOINCREMENT keys, so a number is never given out twice, whatever is deleted. Nothing
 here is a time: see cloud/fleet/leases.py. One process opens it (cloud/fleet/server.py holds the lock), one thread at a
@@ -6,23 +6,36 @@ time calls it.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import msgspec
 
 from user_rl.errors import StorageCorrupt, StorageError, StorageFull
-from user_rl.fleet import Card
+from user_rl.fleet import AcceleratorCard, Card
 
-FORMAT = 1
+FORMAT = 2
 SCHEMA = """
 CREATE TABLE boots (sequence INTEGER PRIMARY KEY AUTOINCREMENT, cell TEXT, boot TEXT, UNIQUE (cell, boot));
 CREATE TABLE grants (token INTEGER PRIMARY KEY AUTOINCREMENT, cell TEXT, run TEXT);
 CREATE TABLE cells (cell TEXT PRIMARY KEY, record BLOB);
 CREATE TABLE runs (run TEXT PRIMARY KEY, experience_address TEXT, weights_address TEXT);
 """
+ADDED_IN_2 = "CREATE TABLE accelerators (id TEXT PRIMARY KEY, record BLOB);"
+
+Record = TypeVar("Record")
+Cause = Literal["person", "check", "fault", "lost"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quarantine:
+    """Why a resource is granted to nobody. Only a person ends a person's; a passed check ends the others."""
+
+    cause: Cause
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +49,22 @@ class CellRecord:
     held: bool = False
     released: int = 0
     autonomy_s: float = 0.0  # what the edge was told with `token`
+    quarantine: Quarantine | None = None
 
     @property
     def in_doubt(self) -> bool:
         """Whether the edge may still act under `token`."""
         return self.token > self.released
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceleratorRecord:
+    """One accelerator's durable half: leased to `run` for `role`, or to nobody."""
+
+    card: AcceleratorCard  # without what changes from one look to the next
+    run: str = ""
+    role: str = ""
+    quarantine: Quarantine | None = None
 
 
 class Store:
@@ -58,12 +82,11 @@ class Store:
 
     def cells(self) -> dict[str, CellRecord]:
         """Every cell, by name."""
-        with self._translated():
-            rows = self._db.execute("SELECT cell, record FROM cells ORDER BY cell").fetchall()
-        try:
-            return {cell: msgspec.json.decode(record, type=CellRecord) for cell, record in rows}
-        except msgspec.MsgspecError as error:
-            raise StorageCorrupt(f"{self._path}: {error}; restore it from a backup") from error
+        return self._records("SELECT cell, record FROM cells ORDER BY cell", CellRecord)
+
+    def accelerators(self) -> dict[str, AcceleratorRecord]:
+        """Every accelerator, by id."""
+        return self._records("SELECT id, record FROM accelerators ORDER BY id", AcceleratorRecord)
 
     def runs(self) -> dict[str, tuple[str, str]]:
         """(experience address, weights address) by run."""
@@ -88,15 +111,28 @@ class Store:
             db.executemany("INSERT INTO grants VALUES (?, ?, '')", unknown)
             self._write(db, records)
 
-    def grant(self, records: list[CellRecord], run: str, *, autonomy_s: float) -> list[CellRecord]:
-        """Leases the cells to `run`, all or none, each under a new token."""
+    def save_accelerators(self, *records: AcceleratorRecord) -> None:
+        """Replaces the accelerators' records, all or none."""
+        with self._transaction() as db:
+            self._write_accelerators(db, records)
+
+    def forget_accelerators(self, *ids: str) -> None:
+        """They are not there any more."""
+        with self._transaction() as db:
+            db.executemany("DELETE FROM accelerators WHERE id = ?", [(id,) for id in ids])
+
+    def grant(
+        self, cells: Sequence[CellRecord], accelerators: Sequence[AcceleratorRecord], run: str, *, autonomy_s: float
+    ) -> list[CellRecord]:
+        """Leases the cells to `run`, each under a new token, and keeps the accelerators' records; all or none."""
         with self._transaction() as db:
             after = []
-            for record in records:
+            for record in cells:
                 token = db.execute("INSERT INTO grants (cell, run) VALUES (?, ?)", (record.card.cell, run)).lastrowid
                 assert token  # an insert has one
                 after.append(replace(record, run=run, token=token, held=True, autonomy_s=autonomy_s))
             self._write(db, after)
+            self._write_accelerators(db, accelerators)
         return after
 
     def open_run(self, run: str, experience_address: str, weights_address: str) -> None:
@@ -112,14 +148,27 @@ class Store:
         with self._translated():
             self._db.execute("PRAGMA synchronous = FULL")
             found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-            if found == 0:
-                self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+            if found in (0, 1):
+                made = ADDED_IN_2 if found else SCHEMA + ADDED_IN_2
+                self._db.executescript(f"BEGIN; {made} PRAGMA user_version = {FORMAT}; COMMIT;")
             elif found != FORMAT:
                 raise StorageError(f"{self._path} has format {found}, allowed {FORMAT}; run the version that wrote it")
 
     def _write(self, db: sqlite3.Connection, records: Iterable[CellRecord]) -> None:
         rows = [(record.card.cell, msgspec.json.encode(record)) for record in records]
         db.executemany("INSERT OR REPLACE INTO cells VALUES (?, ?)", rows)
+
+    def _write_accelerators(self, db: sqlite3.Connection, records: Iterable[AcceleratorRecord]) -> None:
+        rows = [(record.card.id, msgspec.json.encode(record)) for record in records]
+        db.executemany("INSERT OR REPLACE INTO accelerators VALUES (?, ?)", rows)
+
+    def _records(self, query: str, kind: type[Record]) -> dict[str, Record]:
+        with self._translated():
+            rows = self._db.execute(query).fetchall()
+        try:
+            return {name: msgspec.json.decode(record, type=kind) for name, record in rows}
+        except msgspec.MsgspecError as error:
+            raise StorageCorrupt(f"{self._path}: {error}; restore it from a backup") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -20,6 +20,7 @@ from cloud.gateway import Gateway, GatewayConfig
 from cloud.weights import WeightStore
 from hal.make import CellConfig, make_cell
 from policies.config import ActorSpec
+from user_rl.ask import Ask, RobotsAsk
 from user_rl.clock import SystemClock
 from user_rl.fleet import FleetClient, Resource
 from user_rl.log import Log, LogConfig, Reader, compare
@@ -89,14 +90,14 @@ class Plant:
         self.tokens.clear()
 
         def granted() -> bool:
-            self.tokens.update(self.fleet.request_lease(self.run, count=1, cells=["arm"]).granted)
+            self.tokens.update(self.fleet.request_lease(self.run, Ask(robots=RobotsAsk(cells=("arm",)))).granted)
             return "arm" in self.tokens
 
         wait_for(granted)
 
     def cell(self) -> Resource:
         """What the fleet knows of the cell."""
-        return next(r for r in self.fleet.list() if r.card.cell == "arm")
+        return next(r for r in self.fleet.list() if r.id == "arm")
 
     def publish(self, schema: Schema) -> None:
         """One more version."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cloud.fleet.leases import FleetConfig, Leases
-from cloud.fleet.queue import Ask
 from cloud.fleet.store import Store
+from user_rl.ask import Ask, RobotsAsk
 from user_rl.clock import FakeClock
 from user_rl.errors import LeaseLost, StorageFull, Unreachable, WireError
 from user_rl.fleet import Assignment, Card, LeaseReply, Resource, Status
@@ -46,7 +46,7 @@ class Bench:
         return self.leases.heartbeat(cell, boot, status)
 
     def ask(self, run: str, count: int = 1, model: str = "", *cells: str) -> LeaseReply:
-        return self.leases.request(run, Ask(count=count, model=model, cells=cells))
+        return self.leases.request(run, Ask(robots=RobotsAsk(count=count, model=model, cells=cells)))
 
     def keep(self, run: str, for_s: float) -> None:
         """The run renews, and nobody else says anything."""
@@ -55,7 +55,7 @@ class Bench:
             self.leases.renew(run)
 
     def cell(self, name: str = "arm") -> Resource:
-        return next(r for r in self.leases.resources() if r.card.cell == name)
+        return next(r for r in self.leases.resources() if r.id == name)
 
 
 @pytest.fixture
@@ -105,23 +105,19 @@ def test_a_silent_cell_is_not_granted(bench: Bench) -> None:
     assert bench.cell().alive
     bench.clock.advance(0.1)
     assert not bench.cell().alive
-    assert bench.ask("demo") == LeaseReply(
-        granted={}, position=1, reason="0 of 1 cells held, 0 more free; arm is silent for 10 s"
-    )
+    assert bench.ask("demo") == LeaseReply(granted={}, position=1, reason="0 of 1 cell is free: arm is silent for 10 s")
 
 
 def test_a_cell_with_a_fault_is_not_granted(bench: Bench) -> None:
     bench.add("arm")
     bench.beat(status=Status(state="fault", reason="joint 3"))
-    assert bench.ask("demo").reason == "0 of 1 cells held, 0 more free; arm has a fault: joint 3"
+    assert bench.ask("demo").reason == "0 of 1 cell is free: arm is quarantined: fault: joint 3"
 
 
 def test_a_held_cell_is_not_granted_to_another_run(bench: Bench) -> None:
     bench.add("arm")
     bench.ask("demo")
-    assert bench.ask("other") == LeaseReply(
-        granted={}, position=1, reason="0 of 1 cells held, 0 more free; arm is held by demo"
-    )
+    assert bench.ask("other") == LeaseReply(granted={}, position=1, reason="0 of 1 cell is free: arm is held by demo")
 
 
 def test_asking_again_returns_the_same_tokens(bench: Bench) -> None:
@@ -132,14 +128,16 @@ def test_asking_again_returns_the_same_tokens(bench: Bench) -> None:
 
 def test_a_gang_is_granted_whole_or_not_at_all(bench: Bench) -> None:
     bench.add("arm")
-    assert bench.ask("demo", 2) == LeaseReply(granted={}, position=1, reason="0 of 2 cells held, 1 more free")
+    assert bench.ask("demo", 2) == LeaseReply(
+        granted={}, position=1, reason="1 of 2 cells are free: no other is registered"
+    )
     assert bench.cell().lease == "free"
 
 
 def test_the_reason_names_cells_that_nobody_knows_and_stays_short(bench: Bench) -> None:
     names = [f"cell-{i}" for i in range(10)]
     reason = bench.ask("demo", 1, "", *names).reason
-    assert reason.startswith("0 of 1 cells held, 0 more free; cell-0 is not registered; ")
+    assert reason.startswith("0 of 1 cell is free: cell-0 is not registered; ")
     assert reason.endswith("cell-7 is not registered; and more")
 
 
@@ -147,7 +145,7 @@ def test_who_waits_behind_others_is_told_so(bench: Bench) -> None:
     bench.add("arm")
     bench.ask("first", 2)
     assert bench.ask("second") == LeaseReply(
-        granted={}, position=2, reason="0 of 1 cells held, 1 more free; 1 requests are ahead"
+        granted={}, position=2, reason="1 ahead of it; 0 of 1 cell is free: arm is kept for first"
     )
 
 
@@ -156,9 +154,9 @@ def test_a_lease_lives_while_it_is_renewed_and_no_longer(bench: Bench) -> None:
     bench.ask("demo")
     bench.keep("demo", 300)
     bench.clock.advance(CONFIG.lease_ttl_s - 0.1)
-    assert bench.leases.renew("demo") == {"arm": 1}
+    assert bench.leases.renew("demo").cells == {"arm": 1}
     bench.clock.advance(CONFIG.lease_ttl_s)
-    assert bench.leases.renew("demo") == {}
+    assert bench.leases.renew("demo").cells == {}
     assert not bench.beat().wanted
     assert bench.cell().lease == "releasing"
 
@@ -171,7 +169,7 @@ def test_asking_renews_too(bench: Bench) -> None:
 
 
 def test_a_run_that_holds_nothing_renews_nothing(bench: Bench) -> None:
-    assert bench.leases.renew("demo") == {}
+    assert bench.leases.renew("demo").cells == {}
 
 
 def test_a_release_that_the_edge_confirms_frees_the_cell_at_once(bench: Bench) -> None:
@@ -201,7 +199,7 @@ def test_a_silent_edge_is_waited_for_through_its_autonomy_and_a_margin(bench: Be
     bench.ask("demo")
     bench.clock.advance(100.0)
     bench.leases.release("demo", ())
-    reason = "0 of 1 cells held, 0 more free; arm has not confirmed its release, waits 830 s at most"
+    reason = "0 of 1 cell is free: arm has not confirmed its release, waits 830 s at most"
     assert bench.ask("other").reason == reason
     bench.clock.advance(829.9)
     assert bench.cell().lease == "releasing"
@@ -237,7 +235,7 @@ def test_an_edge_may_give_up_a_lease_by_itself(bench: Bench) -> None:
     bench.add("arm")
     bench.ask("demo")
     assert not bench.beat(status=Status(state="stopped", token=1, released=1)).wanted
-    assert bench.leases.renew("demo") == {}
+    assert bench.leases.renew("demo").cells == {}
     assert bench.cell().lease == "free"
 
 
@@ -246,7 +244,7 @@ def test_releasing_names_cells_or_means_all_and_never_anothers(bench: Bench) -> 
     held = bench.ask("demo", 2).granted
     [others] = bench.ask("other", 1).granted
     bench.leases.release("demo", (min(held), others, "nobody"))
-    assert {r.card.cell: r.lease for r in bench.leases.resources()} == {
+    assert {r.id: r.lease for r in bench.leases.resources()} == {
         min(held): "releasing", max(held): "held", others: "held",
     }  # fmt: skip
     bench.leases.release("demo", ())
@@ -296,7 +294,7 @@ def test_a_restart_forgets_nothing_and_lets_every_wait_begin_anew(bench: Bench) 
     bench.clock.advance(CONFIG.lease_ttl_s - 0.1)
     told = bench.beat()
     assert (told.token, told.wanted, told.experience_address) == (1, True, "tcp://1")
-    assert bench.leases.renew("demo") == {"arm": 1}
+    assert bench.leases.renew("demo").cells == {"arm": 1}
     bench.clock.advance(CONFIG.autonomy_s + CONFIG.margin_s - CONFIG.lease_ttl_s)
     assert bench.cell("leg").lease == "releasing"
     bench.clock.advance(0.2)
@@ -328,7 +326,7 @@ def test_a_fleet_that_lost_its_store_learns_the_tokens_from_the_edges(bench: Ben
     bench.ask("demo", 1, "", "arm")
     told = bench.beat(status=Status(state="running", token=57, released=56))
     assert (told.run, told.token, told.wanted) == ("", 57, False)
-    assert bench.leases.renew("demo") == {}
+    assert bench.leases.renew("demo").cells == {}
     assert bench.ask("demo", 1, "", "arm").granted == {}
     bench.beat(status=Status(state="idle", token=57, released=57))
     assert bench.ask("demo", 2).granted == {"arm": 58, "leg": 59}
@@ -349,8 +347,9 @@ def test_a_resource_says_what_the_cell_said(bench: Bench) -> None:
     bench.beat(status=said)
     bench.clock.advance(2.0)
     assert bench.cell() == Resource(
-        card=card(), sequence=1, lease="free", run="", token=0, alive=True, silent_s=2.0, status=said
-    )
+        id="arm", kind="cell", model="panda", site="", state="free", since_s=2.0, reason="", lease="free", run="",
+        role="", token=0, alive=True, silent_s=2.0, sequence=1, card=card(), status=said,
+    )  # fmt: skip
 
 
 def test_a_full_disk_changes_nothing(bench: Bench) -> None:
@@ -359,7 +358,7 @@ def test_a_full_disk_changes_nothing(bench: Bench) -> None:
     bench.store._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StorageFull):
         bench.leases.register(replace(card("leg"), schema_digest="x" * 100_000))
-    assert [r.card.cell for r in bench.leases.resources()] == list(bench.store.cells()) == ["arm"]
+    assert [r.id for r in bench.leases.resources()] == list(bench.store.cells()) == ["arm"]
     assert bench.beat().token == 0
     bench.store._db.execute(f"PRAGMA max_page_count = {pages + 1000}")
     assert bench.ask("demo").granted == {"arm": 1}

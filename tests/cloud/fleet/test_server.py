@@ -17,6 +17,7 @@ from cloud.authority import Authority
 from cloud.fleet import FleetServer, ServeConfig, admin_bundle, serve
 from cloud.fleet.__main__ import main
 from cloud.fleet.server import read_address
+from user_rl.ask import Ask
 from user_rl.clock import FakeClock, SystemClock
 from user_rl.errors import ConfigError, StorageBusy
 from user_rl.fleet import Card, FleetClient, Status
@@ -97,7 +98,7 @@ def test_everything_is_there_after_a_restart(home: Path, clock: FakeClock, autho
     with FleetClient(bundle, deadline_s=LONG_S) as arm, FleetClient(admin_bundle(home).at(before.address)) as admin:
         arm.register(CARD)
         arm.heartbeat("arm", BOOT, Status(state="idle"))
-        admin.request_lease("demo", count=1)
+        admin.request_lease("demo", Ask())
     before.close()
     after = FleetServer(ServeConfig(home=home), clock=FakeClock())
     with FleetClient(bundle.at(after.address), deadline_s=LONG_S) as arm:
@@ -140,10 +141,10 @@ def test_leases_survive_kill_9(home: Path) -> None:
         with FleetClient(bundle, deadline_s=LONG_S) as arm, FleetClient(admin_bundle(home).at(address)) as admin:
             arm.register(CARD)
             arm.heartbeat("arm", BOOT, Status(state="idle"))
-            assert admin.request_lease("demo", count=1).granted == {"arm": 1}
+            assert admin.request_lease("demo", Ask()).granted == {"arm": 1}
             process.kill()
     with running(home) as process, FleetClient(admin_bundle(home).at(address_of(process))) as admin:
-        assert admin.renew("demo") == {"arm": 1}
+        assert admin.renew("demo").cells == {"arm": 1}
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from cloud.authority import Authority
 from cloud.fleet import FleetServer
+from user_rl import control_pb2 as pb
+from user_rl.ask import Ask, RobotsAsk
 from user_rl.clock import FakeClock
 from user_rl.errors import LeaseLost, Unauthorized, Unreachable, UserRlError, WireError
 from user_rl.fleet import Card, FleetClient, LeaseReply, Status
@@ -36,14 +38,16 @@ def test_a_cell_is_registered_leased_and_given_back(enrol: Enrol, clock: FakeClo
     assert before_s <= registered.clock_s <= time.time()
     assert not arm.heartbeat("arm-1", BOOT, IDLE).assignment.wanted
     run.open_run("demo", "tcp://1", "tcp://2")
-    assert run.request_lease("demo", count=1, model="panda", cells=["arm-1"]) == LeaseReply(granted={"arm-1": 1})
+    assert run.request_lease("demo", Ask(robots=RobotsAsk(model="panda", cells=("arm-1",)))) == LeaseReply(
+        granted={"arm-1": 1}
+    )
     told = arm.heartbeat("arm-1", BOOT, IDLE).assignment
     assert (told.run, told.token, told.wanted) == ("demo", 1, True)
     assert (told.experience_address, told.weights_address) == ("tcp://1", "tcp://2")
     assert (told.command_ttl_s, told.autonomy_s) == (5.0, 900.0)
-    assert run.renew("demo") == {"arm-1": 1}
+    assert run.renew("demo").cells == {"arm-1": 1}
     run.release("demo", ["arm-1"])
-    assert run.renew("demo") == {}
+    assert run.renew("demo").cells == {}
     arm.heartbeat("arm-1", BOOT, Status(state="stopped", reason="why", episode=1, version=2, rows=3, spool_bytes=4,
                                         token=1, released=1, disk_free_bytes=0))  # fmt: skip
     clock.advance(1.5)
@@ -58,8 +62,8 @@ def test_a_cell_is_registered_leased_and_given_back(enrol: Enrol, clock: FakeClo
 
 def test_who_waits_learns_its_position_and_why(enrol: Enrol) -> None:
     run = enrol("demo", "run")
-    reply = run.request_lease("demo", count=1, cells=["arm-9"])
-    reason = "0 of 1 cells held, 0 more free; arm-9 is not registered"
+    reply = run.request_lease("demo", Ask(robots=RobotsAsk(cells=("arm-9",))))
+    reason = "0 of 1 cell is free: arm-9 is not registered"
     assert reply == LeaseReply(granted={}, position=1, reason=reason)
 
 
@@ -67,9 +71,9 @@ def test_a_lease_that_is_not_renewed_ends(enrol: Enrol, clock: FakeClock) -> Non
     arm, run = enrol("arm-1", "edge"), enrol("demo", "run")
     arm.register(CARD)
     arm.heartbeat("arm-1", BOOT, IDLE)
-    run.request_lease("demo", count=1)
+    run.request_lease("demo", Ask())
     clock.advance(61.0)
-    assert run.renew("demo") == {}
+    assert run.renew("demo").cells == {}
     assert not arm.heartbeat("arm-1", BOOT, IDLE).assignment.wanted
 
 
@@ -78,11 +82,11 @@ def test_a_lease_that_is_not_renewed_ends(enrol: Enrol, clock: FakeClock) -> Non
     [
         ("edge", lambda c: c.register(replace(CARD, cell="arm-2")), "edge:arm-2"),
         ("edge", lambda c: c.heartbeat("arm-2", BOOT, IDLE), "edge:arm-2"),
-        ("edge", lambda c: c.request_lease("arm-1", count=1), "run:arm-1"),
+        ("edge", lambda c: c.request_lease("arm-1", Ask()), "run:arm-1"),
         ("run", lambda c: c.register(CARD), "edge:arm-1"),
         ("run", lambda c: c.heartbeat("arm-1", BOOT, IDLE), "edge:arm-1"),
         ("run", lambda c: c.open_run("other", "", ""), "run:other"),
-        ("run", lambda c: c.request_lease("other", count=1), "run:other"),
+        ("run", lambda c: c.request_lease("other", Ask()), "run:other"),
         ("run", lambda c: c.renew("other"), "run:other"),
         ("run", lambda c: c.release("other"), "run:other"),
         ("admin", lambda c: c.register(CARD), "edge:arm-1"),
@@ -103,7 +107,7 @@ def test_an_admin_speaks_for_every_run(enrol: Enrol) -> None:
     admin = enrol("me", "admin")
     admin.open_run("demo", "tcp://1", "tcp://2")
     admin.release("demo")
-    assert admin.renew("demo") == {}
+    assert admin.renew("demo").cells == {}
     assert admin.list() == []
 
 
@@ -156,12 +160,15 @@ def test_a_card_that_makes_no_sense_is_refused(enrol: Enrol, changes: dict[str, 
 @pytest.mark.parametrize("run", ["", "a/b", "a" * 49])
 def test_a_run_that_could_not_name_rows_is_refused(enrol: Enrol, run: str) -> None:
     with pytest.raises(WireError, match=re.escape(f"the run {run!r}, allowed ^[A-Za-z0-9]")):
-        enrol("me", "admin").request_lease(run, count=1)
+        enrol("me", "admin").request_lease(run, Ask())
 
 
-def test_a_request_for_nothing_is_refused(enrol: Enrol) -> None:
-    with pytest.raises(WireError, match="a request for 0 cells, allowed 1 to"):
-        enrol("demo", "run").request_lease("demo", count=0)
+def test_a_request_for_nothing_is_refused(enrol: Enrol, fleet: FleetServer, authority: Authority) -> None:
+    bundle = authority.mint("demo", kind="run", fleet_address=fleet.address)
+    with channel(bundle) as raw, pytest.raises(grpc.RpcError) as refused:
+        raw_call(raw, "RequestLease", pb.RequestLeaseRequest(run="demo").SerializeToString())
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "a request for 0 cells, allowed 1 to" in str(refused.value.details())
 
 
 def test_an_oversized_call_is_refused_and_the_next_is_answered(enrol: Enrol) -> None:
@@ -244,7 +251,7 @@ def test_idleness_counts_from_the_last_call_and_not_while_a_cell_is_held(
     arm.register(CARD)
     assert fleet.service.idle_s() == 0.0
     arm.heartbeat("arm-1", BOOT, IDLE)
-    run.request_lease("demo", count=1)
+    run.request_lease("demo", Ask())
     clock.advance(59.0)
     assert fleet.service.idle_s() == 0.0
     clock.advance(1.0)

@@ -42,7 +42,7 @@ def reopened(store: Store, path: Path) -> Store:
 
 def test_everything_is_there_after_a_restart(store: Store, path: Path) -> None:
     store.save(ARM, LEG)
-    [granted] = store.grant([ARM], "demo", autonomy_s=900.0)
+    [granted] = store.grant([ARM], [], "demo", autonomy_s=900.0)
     store.open_run("demo", "tcp://1", "tcp://2")
     store.open_run("demo", "tcp://3", "tcp://4")
     again = reopened(store, path)
@@ -52,33 +52,33 @@ def test_everything_is_there_after_a_restart(store: Store, path: Path) -> None:
 
 
 def test_a_grant_is_held_under_a_new_token_with_its_autonomy(store: Store) -> None:
-    [granted] = store.grant([ARM], "demo", autonomy_s=900.0)
+    [granted] = store.grant([ARM], [], "demo", autonomy_s=900.0)
     assert granted == replace(ARM, run="demo", token=1, held=True, autonomy_s=900.0)
     assert granted.in_doubt
     assert not replace(granted, released=1).in_doubt
 
 
 def test_tokens_only_increase_across_cells_runs_and_restarts(store: Store, path: Path) -> None:
-    first = store.grant([ARM, LEG], "demo", autonomy_s=1.0)
+    first = store.grant([ARM, LEG], [], "demo", autonomy_s=1.0)
     again = reopened(store, path)
-    second = again.grant(first, "other", autonomy_s=1.0)
+    second = again.grant(first, [], "other", autonomy_s=1.0)
     assert [r.token for r in first + second] == [1, 2, 3, 4]
     again.close()
 
 
 def test_a_token_is_not_given_out_again_when_its_grant_is_deleted(store: Store) -> None:
-    [first] = store.grant([ARM], "demo", autonomy_s=1.0)
+    [first] = store.grant([ARM], [], "demo", autonomy_s=1.0)
     store.boot("arm", "x")
     store._db.executescript("DELETE FROM grants; DELETE FROM boots;")
-    assert store.grant([first], "demo", autonomy_s=1.0)[0].token == 2
+    assert store.grant([first], [], "demo", autonomy_s=1.0)[0].token == 2
     assert store.boot("arm", "y") == 2
 
 
 def test_tokens_stay_above_any_that_a_record_names(store: Store) -> None:
     store.save(replace(ARM, token=57))
-    assert [r.token for r in store.grant([ARM, LEG], "demo", autonomy_s=1.0)] == [58, 59]
+    assert [r.token for r in store.grant([ARM, LEG], [], "demo", autonomy_s=1.0)] == [58, 59]
     store.save(replace(ARM, token=58))
-    assert [r.token for r in store.grant([ARM], "demo", autonomy_s=1.0)] == [60]
+    assert [r.token for r in store.grant([ARM], [], "demo", autonomy_s=1.0)] == [60]
 
 
 def test_boots_are_numbered_once_in_the_order_of_their_registration(store: Store, path: Path) -> None:
@@ -95,10 +95,10 @@ def test_a_full_disk_undoes_the_whole_transaction(store: Store, path: Path) -> N
     many = [CellRecord(card=card(f"cell-{i}"), sequence=i) for i in range(100)]
     message = f"{path}: database or disk is full; nothing was changed, look at the disk"
     with pytest.raises(StorageFull, match=re.escape(message)):
-        store.grant(many, "demo", autonomy_s=1.0)
+        store.grant(many, [], "demo", autonomy_s=1.0)
     assert store.cells() == {"arm": ARM}
     store._db.execute(f"PRAGMA max_page_count = {pages + 100}")
-    assert store.grant(many, "demo", autonomy_s=1.0)[0].token == 1
+    assert store.grant(many, [], "demo", autonomy_s=1.0)[0].token == 1
 
 
 def test_a_file_that_is_no_database_is_named(path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_file_that_is_no_database_is_named(path: Path) -> None:
 
 def test_another_format_is_refused_by_its_number(store: Store, path: Path) -> None:
     store._db.execute("PRAGMA user_version = 7")
-    with pytest.raises(StorageError, match=re.escape(f"{path} has format 7, allowed 1; run the version that wrote it")):
+    with pytest.raises(StorageError, match=re.escape(f"{path} has format 7, allowed 2; run the version that wrote it")):
         reopened(store, path)
 
 
