@@ -1,8 +1,8 @@
 """The run's side of the fleet: says where the gateway listens, asks for robots and accelerators, keeps their leases.
 
-What is lost is asked for again every second, so it is replaced from what is free, or comes back when it has healed; in
-between the run goes on with what it holds. Tokens lie in the run's `leases.json`, where the gateway reads them; so the
-gateway may be killed and started again.
+The whole request is repeated every second: what is lost is replaced from what is free, or comes back when it has
+healed; in between the run goes on with what works. Tokens lie in the run's `leases.json`, where the gateway reads them,
+so that the gateway may be killed and started again.
 """
 
 import logging
@@ -14,7 +14,7 @@ from cloud.run import read_json, write_json
 from user_rl.ask import Ask
 from user_rl.clock import Clock
 from user_rl.errors import Unreachable, UserRlError
-from user_rl.fleet import FAULT, AcceleratorCard, Accelerators, FleetClient, Held, Resource
+from user_rl.fleet import AcceleratorCard, Accelerators, FleetClient, LeaseReply, Resource
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Claim:
         self._away_since_s: float | None = None
 
     def tick(self, *, experience: str, weights: str) -> None:
-        """Renews once a second, and asks again for what is missing; a fleet that is away costs a warning only."""
+        """Renews once a second, and asks again for all of it; a fleet that is away costs a warning only."""
         now_s = self._clock.now_s()
         if now_s < self._next_s:
             return
@@ -83,32 +83,20 @@ class Claim:
             self._revive()
 
     def _renew(self) -> None:
-        held, missing = self._client.renew(self._run), ""
-        if not self._is_whole(held):
-            reply = self._client.request_lease(self._run, self._ask)
-            missing = reply.reason
-            held = Held(
-                cells=reply.granted or held.cells, accelerators=reply.accelerators or held.accelerators,
-                wanted_back=held.wanted_back,
-            )  # fmt: skip
-        self.accelerators, self.wanted_back = held.accelerators, held.wanted_back
-        self._look(held, missing)
-        if held.cells != self.granted:
-            self.granted = dict(held.cells)
+        self.wanted_back = self._client.renew(self._run).wanted_back
+        held = self._client.request_lease(self._run, self._ask)
+        self.accelerators = held.accelerators
+        self._look(held)
+        if held.granted != self.granted:
+            self.granted = dict(held.granted)
             write_json(self._path, self.granted)
 
-    def _is_whole(self, held: Held) -> bool:
-        roles = {"learner": self._ask.learner.gpus, "inference": self._ask.inference.gpus}
-        enough = all(len(held.accelerators.get(role, ())) >= gpus for role, gpus in roles.items())
-        return enough and len(held.cells) >= self._ask.robots.count
-
-    def _look(self, held: Held, missing: str) -> None:
+    def _look(self, held: LeaseReply) -> None:
         """How what the run holds is, in the fleet's words."""
-        found = {r.id: r for r in self._client.list()} if held.cells or held.accelerators else {}
-        mine = [found[cell] for cell in held.cells if cell in found]
+        found = {r.id: r for r in self._client.list()} if held.granted or held.accelerators else {}
+        mine = [found[cell] for cell in held.granted if cell in found]
         self.cells_seen = {r.id: _seen(r) for r in mine}
-        faults = [f"{r.id}: {r.status.reason}" for r in mine if r.status.state == FAULT]
-        self.trouble = "; ".join(filter(None, [missing, *faults]))
+        self.trouble = held.reason
         ids = [i for held_ids in held.accelerators.values() for i in held_ids]
         self._cards = {i: card for i in ids if i in found and (card := found[i].accelerator) is not None}
 

@@ -2,6 +2,7 @@
 running, and moves nothing any more once the lease is another's."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ class Holder:
         self._log, self._tokens = Log(path / "old/log"), dict[str, int]()
         self._gateway = Gateway(
             "old", self._log, path / "old/weights", GatewayConfig(), keys=authority.server_bundle.curve,
-            allowed=authority.allowed, tokens=self._tokens.get, clock=SystemClock(),
+            allowed=authority.allowed, tokens=self._tokens.get, demonstrations=0, clock=SystemClock(),
         )  # fmt: skip
         self._fleet = FleetClient(authority.mint("old", kind="run", fleet_address=fleet_address))
         publish_to(self._store, self._schema)
@@ -97,17 +98,20 @@ def test_the_orphan_of_a_dead_node_moves_nothing_once_the_lease_is_anothers(clus
             tmp_path, new.server.address, daemon.tree
         )
         wait_for(lambda: ray.get(holder.rows.remote(), timeout=30) > 50)
-        pid = int(beats(tmp_path)[-1].split()[0])
+        holder_pid = int(beats(tmp_path)[-1].split()[0])
+        raylet = node.all_processes["raylet"][0].process
         try:
-            orphan_is_fenced(cluster, node, new, tmp_path)
+            raylet.send_signal(signal.SIGSTOP)  # the node hangs, as behind a partition
+            wait_for(lambda: not any(n["Alive"] for n in ray.nodes() if n["NodeID"] == node.node_id))
+            orphan_is_fenced(new, tmp_path)
         finally:
+            raylet.send_signal(signal.SIGCONT)
             with suppress(ProcessLookupError):
-                os.kill(pid, 9)
+                os.kill(holder_pid, signal.SIGKILL)
         assert daemon.stop() == 0
 
 
-def orphan_is_fenced(cluster: Cluster, node: object, new: Plant, path: Path) -> None:
-    cluster.remove_node(node, allow_graceful=False)
+def orphan_is_fenced(new: Plant, path: Path) -> None:
     before = len(beats(path))
     admin = FleetClient(new.authority.mint("person", kind="admin", fleet_address=new.server.address))
     with admin:
