@@ -62,7 +62,7 @@ class Capabilities:
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
-    """One thing. `id` is unique in the fleet and stays through restarts: a serial number, a UUID or an enrolled name."""
+    """One thing. `id` is unique in the fleet and outlives restarts: a serial number, a UUID or an enrolled name."""
 
     id: str
     kind: ResourceKind
