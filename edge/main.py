@@ -10,11 +10,14 @@ import argparse
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 
 import edge.daemon
 import edge.discover
 from edge.config import EdgeConfig
+from edge.doctor.diagnosis import as_json, as_text, failed
+from edge.doctor.visit import DoctorConfig, visit
 from edge.process import Exit, StopFlag, become_child, set_up_logging
 from edge.table import terminal_width
 from hal.discovery import DEADLINE_S
@@ -30,6 +33,7 @@ COMMANDS = {
     "run": "run the daemon until SIGTERM or ^C",
     "eval": "evaluate a weight version",
     "discover": "what hardware this controller has and reaches",
+    "doctor": "check a real cell before it runs, and say what to fix",
 }
 
 
@@ -45,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         tree = configuration(args.config, args.overrides)
         if args.command == "run":
             return edge.daemon.run(tree, stopping=StopFlag(signal.SIGTERM, signal.SIGINT))
-        return _evaluate(args, tree)
+        return _doctor(args, tree) if args.command == "doctor" else _evaluate(args, tree)
     except UserRlError as error:
         print(f"user-rl-edge: {error}", file=sys.stderr)
         return Exit.CONFIG if isinstance(error, ConfigError) else Exit.CRASH
@@ -89,6 +93,14 @@ def _discover(args: argparse.Namespace) -> int:
     return Exit.CLEAN
 
 
+def _doctor(args: argparse.Namespace, tree: Tree) -> int:
+    began_s = time.monotonic()
+    rows = visit(tree, DoctorConfig(move=args.move, for_s=args.for_s, deadline_s=args.deadline_s))
+    took_s = time.monotonic() - began_s
+    print(as_json(rows, took_s) if args.json else as_text(rows, took_s, width=terminal_width()))
+    return Exit.CRASH if failed(rows) else Exit.CLEAN
+
+
 def _progress(done: int, episodes: int, success_rate: float) -> None:
     if sys.stderr.isatty():
         bar = "█" * (BAR * done // episodes)
@@ -107,6 +119,8 @@ def _parser() -> argparse.ArgumentParser:
             _evaluation_arguments(command)
         elif name == "discover":
             _discovery_arguments(command)
+        elif name == "doctor":
+            _doctor_arguments(command)
         else:
             command.add_argument("--parent", type=int, metavar="PID", help="stop when this process, its parent, ends")
     return parser
@@ -115,6 +129,13 @@ def _parser() -> argparse.ArgumentParser:
 def _discovery_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="as one JSON object")
     command.add_argument("--deadline-s", type=float, default=DEADLINE_S, help="of each probe (default: %(default)s)")
+
+
+def _doctor_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="as one JSON object")
+    command.add_argument("--move", action="store_true", help="move one axis by the smallest size that it answers to")
+    command.add_argument("--for-s", type=float, default=DoctorConfig.for_s, help="of measuring a part (%(default)s)")
+    command.add_argument("--deadline-s", type=float, default=DoctorConfig.deadline_s, help="of a stage (%(default)s)")
 
 
 def _evaluation_arguments(command: argparse.ArgumentParser) -> None:
