@@ -3,18 +3,26 @@
 user-rl-edge run [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge eval --weights FOLDER --episodes N --seed S [--json FILE] [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge clear --home FOLDER [--yes]
+user-rl-edge discover [--json] [--config FILE.json] [KEY=VALUE ...]
+user-rl-edge doctor [--json] [--move] [--config FILE.json] [KEY=VALUE ...]
 """
 
 import argparse
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 
 import edge.daemon
+import edge.discover
 from edge.config import EdgeConfig
+from edge.doctor.diagnosis import as_json, as_text, failed
+from edge.doctor.visit import DoctorConfig, visit
 from edge.fault import CLEARED, clear, read_fault
 from edge.process import Exit, StopFlag, become_child, set_up_logging
+from edge.table import terminal_width
+from hal.discovery import DEADLINE_S
 from hal.make import STORE as CELL_STORE
 from hal.make import CellConfig
 from user_rl.config import Tree, build, compose, defaults
@@ -23,21 +31,29 @@ from user_rl.errors import ConfigError, UserRlError
 CELL_KEYS = ("robot", "task", "cameras", "teleop", "guard", "layout")
 GROUPS = ({"robot": "panda_sim"}, {"task": "peg_insertion"}, {"cameras": "none"}, {"teleop": "none"})
 BAR = 30  # characters
+COMMANDS = {
+    "run": "run the daemon until SIGTERM or ^C",
+    "eval": "evaluate a weight version",
+    "discover": "what hardware this controller has and reaches",
+    "doctor": "check a real cell before it runs, and say what to fix",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns an `Exit`."""
     args = _parser().parse_args(argv)
-    set_up_logging("halt" if args.command == "run" else "eval")
+    set_up_logging("halt" if args.command == "run" else args.command)
     if args.command == "run" and args.parent:
         become_child(args.parent)
     try:
         if args.command == "clear":
             return _clear(args)
+        if args.command == "discover":
+            return _discover(args)
         tree = configuration(args.config, args.overrides)
         if args.command == "run":
             return edge.daemon.run(tree, stopping=StopFlag(signal.SIGTERM, signal.SIGINT))
-        return _evaluate(args, tree)
+        return _doctor(args, tree) if args.command == "doctor" else _evaluate(args, tree)
     except UserRlError as error:
         print(f"user-rl-edge: {error}", file=sys.stderr)
         return Exit.CONFIG if isinstance(error, ConfigError) else Exit.CRASH
@@ -94,6 +110,21 @@ def _evaluate(args: argparse.Namespace, tree: Tree) -> int:
     return Exit.CLEAN
 
 
+def _discover(args: argparse.Namespace) -> int:
+    tree = configuration(args.config, args.overrides) if args.config or args.overrides else {}
+    findings = edge.discover.look(tree, deadline_s=args.deadline_s)
+    print(edge.discover.as_json(findings) if args.json else edge.discover.as_text(findings, width=terminal_width()))
+    return Exit.CLEAN
+
+
+def _doctor(args: argparse.Namespace, tree: Tree) -> int:
+    began_s = time.monotonic()
+    rows = visit(tree, DoctorConfig(move=args.move, for_s=args.for_s, deadline_s=args.deadline_s))
+    took_s = time.monotonic() - began_s
+    print(as_json(rows, took_s) if args.json else as_text(rows, took_s, width=terminal_width()))
+    return Exit.CRASH if failed(rows) else Exit.CLEAN
+
+
 def _progress(done: int, episodes: int, success_rate: float) -> None:
     if sys.stderr.isatty():
         bar = "█" * (BAR * done // episodes)
@@ -104,18 +135,34 @@ def _progress(done: int, episodes: int, success_rate: float) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="user-rl-edge", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, what in (("run", "run the daemon until SIGTERM or ^C"), ("eval", "evaluate a weight version")):
+    for name, what in COMMANDS.items():
         command = commands.add_parser(name, help=what)
         command.add_argument("--config", type=Path, help="a JSON file with the whole configuration")
         command.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
         if name == "eval":
             _evaluation_arguments(command)
+        elif name == "discover":
+            _discovery_arguments(command)
+        elif name == "doctor":
+            _doctor_arguments(command)
         else:
             command.add_argument("--parent", type=int, metavar="PID", help="stop when this process, its parent, ends")
     cleared = commands.add_parser("clear", help="clear a latched fault, by the person who has looked at the robot")
     cleared.add_argument("--home", type=Path, required=True, help="the folder that the daemon has")
     cleared.add_argument("--yes", action="store_true", help="do not ask")
     return parser
+
+
+def _discovery_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="as one JSON object")
+    command.add_argument("--deadline-s", type=float, default=DEADLINE_S, help="of each probe (default: %(default)s)")
+
+
+def _doctor_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="as one JSON object")
+    command.add_argument("--move", action="store_true", help="move one axis by the smallest size that it answers to")
+    command.add_argument("--for-s", type=float, default=DoctorConfig.for_s, help="of measuring a part (%(default)s)")
+    command.add_argument("--deadline-s", type=float, default=DoctorConfig.deadline_s, help="of a stage (%(default)s)")
 
 
 def _evaluation_arguments(command: argparse.ArgumentParser) -> None:

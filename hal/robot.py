@@ -6,7 +6,7 @@ cameras are their own. `hal.kits.check_robot` is the contract as a program.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -60,3 +60,11 @@ class Robot(Protocol):
 
     def close(self) -> None:
         """Lets go of the device; safe to call twice. A closed robot is not moving."""
+
+
+@runtime_checkable
+class TellsEmergencyStop(Protocol):
+    """A robot that can say, beside the rest, how its emergency stop stands. `user-rl-edge doctor` asks."""
+
+    def emergency_stop_pressed(self) -> bool:
+        """Whether motion is barred by it; raises RobotUnreachable."""
