@@ -82,6 +82,7 @@ class RayConfig:
     """Where the cloud's actors run."""
 
     address: str = "local"  # "auto": the cluster that this machine belongs to
+    site: str = ""  # network neighbourhood of its machines, as requests name it
 
 
 @dataclass(frozen=True, kw_only=True)

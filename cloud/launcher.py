@@ -29,6 +29,7 @@ from cloud.edges import SimulatedEdges
 from cloud.ending import finish
 from cloud.filming import Filming
 from cloud.fleet.ensure import ensure_fleet
+from cloud.nodes import Nodes
 from cloud.placing import LearnerPlace, ask_of
 from cloud.progress import Progress
 from cloud.run import RunFolder, edge_name, find_run, keep_config, read_json, write_json
@@ -138,6 +139,7 @@ class Driver:
             revive=lambda: ensure_fleet(home),
         )  # fmt: skip
         self._place = LearnerPlace(self._cloud, self._claim)
+        self._nodes = Nodes(self._client, clock, site=config.ray.site)
         for cell, edge in trees.items():
             save_bundle(authority.mint(cell, kind="edge", fleet_address=self._fleet_address), Path(edge["bundle"]))
         self._edges = SimulatedEdges(folder, trees, clock=clock)
@@ -152,6 +154,7 @@ class Driver:
         while not self._cloud.done():
             self._claim.tick(**self._cloud.addresses)
             self._place.tick()
+            self._nodes.tick()
             self._edges.watch()
             self._look()
             self._filming.tick(self.status.get("episodes") or 0)

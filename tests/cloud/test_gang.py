@@ -1,15 +1,13 @@
 """Gangs on a real Ray cluster of several nodes, with GPUs that Ray counts and nobody has."""
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
-from ray.cluster_utils import Cluster
 
 from cloud.gang import Gang
+from tests.cluster import small_cluster
 from user_rl.errors import Unreachable
 from user_rl.fleet import AcceleratorCard
 
@@ -19,20 +17,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's o
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """Two nodes with two GPUs each beside a head without any; their ids."""
-    before = dict(os.environ)
-    home: Path = tmp_path_factory.mktemp("ray")
-    os.environ |= {"HOME": str(home), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0, "include_dashboard": False})
-    added = [cluster.add_node(num_cpus=1, num_gpus=2) for _ in range(2)]
-    cluster.wait_for_nodes()
-    ray.init(address=cluster.address, log_to_driver=False, namespace="gangs")
-    try:
+    with small_cluster(tmp_path_factory.mktemp("ray")) as cluster:
+        added = [cluster.add_node(num_cpus=1, num_gpus=2) for _ in range(2)]
+        cluster.wait_for_nodes()
+        ray.init(address=cluster.address, log_to_driver=False, namespace="gangs")
         yield [node.node_id for node in added]
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-        os.environ.clear()
-        os.environ |= before
 
 
 def card(node: str, index: int) -> AcceleratorCard:

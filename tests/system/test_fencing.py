@@ -17,6 +17,7 @@ from ray.cluster_utils import Cluster
 from cloud.authority import Authority
 from cloud.gateway import Gateway, GatewayConfig
 from cloud.weights import WeightStore
+from tests.cluster import small_cluster
 from tests.edge.plant import Plant, plant, publish_to, schema_of, wait_for
 from user_rl.ask import Ask, RobotsAsk
 from user_rl.clock import SystemClock
@@ -70,18 +71,8 @@ class Holder:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    before = dict(os.environ)
-    os.environ |= {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    made = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": QUICK_DEATH}
-    )
-    try:
+    with small_cluster(tmp_path, **QUICK_DEATH) as made:
         yield made
-    finally:
-        ray.shutdown()
-        made.shutdown()
-        os.environ.clear()
-        os.environ |= before
 
 
 def beats(path: Path) -> list[str]:
