@@ -6,7 +6,9 @@ thread and answers `status` in another. A killed actor is started again by Ray a
 
 import logging
 import os
+import signal
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +191,11 @@ def _get(reference: Any, timeout_s: float | None) -> Any:  # noqa: ANN401  # Ray
 
 
 def _init_ray(config: LaunchConfig, run: str) -> None:
-    """Ray's own token in ~/.ray keeps strangers out of a local session; a cluster's is its owner's affair."""
+    """Ray's own token in ~/.ray keeps strangers out of a local session; a cluster's is its owner's affair.
+
+    Ray takes SIGTERM for itself, and a driver then ends without a last checkpoint: it is given back.
+    """
+    terminated = signal.getsignal(signal.SIGTERM)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     local = config.ray.address == "local"
     options: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False} if local else {}
@@ -200,6 +206,8 @@ def _init_ray(config: LaunchConfig, run: str) -> None:
         logging_level=logging.ERROR,
         **options,
     )
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminated)
 
 
 def _free_ports(config: LaunchConfig) -> tuple[int, int]:
