@@ -101,11 +101,9 @@ class Hold:
         if ref.form != RAW:
             return None
         places = self._of(ref).segment.places
-        found = places.of(ref.seq)
-        if found is None:
-            value = self._value(ref)
-            with self._source.lock:
-                found = places.note(ref.seq, value)
+        if (found := places.of(ref.seq)) is None:
+            places.note(ref.seq, self._value(ref))
+            found = places.of(ref.seq)
         return found
 
     def fetch(self, ref: ChunkRef, rows: Rows, out: Array) -> None:
