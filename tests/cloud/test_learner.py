@@ -500,7 +500,7 @@ def test_the_permit_is_the_smaller_of_the_limiters_and_the_stalenesss(tmp_path: 
 def test_robots_are_let_on_while_nothing_in_the_replay_is_fresh_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Replay, "can_sample", lambda self, version=0: self.online_rows < 200)
+    monkeypatch.setattr(Replay, "can_sample", lambda self, version=0, size=1: self.online_rows < 200)
     told: list[int | None] = []
     fresh = LearnerConfig(
         warmup_rows=50, tolerance=20.0, publish_every=10, staleness=StalenessConfig(max_versions=0)
