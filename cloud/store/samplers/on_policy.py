@@ -132,7 +132,7 @@ class OnPolicy:
         episodes = index.episode.array[rows]
         ends = (index.closed_by.array[episodes] == rows) & (index.klass.array[rows] == Klass.ONLINE)
         for last in rows[ends].tolist():
-            steps = _steps(index, int(index.opened_by.array[index.episode.array[last]]), last)
+            steps = _episode(index, last)
             if len(steps):
                 version = int(index.version.array[steps].min())
                 stream = index.streams[int(index.stream.array[last])]
@@ -180,10 +180,15 @@ def _seen_rows(index: Index, state: FreshState) -> int:
     return min(index.at(state.seq), before + state.record + 1)
 
 
-def _steps(index: Index, first: int, last: int) -> Array:
-    """The rows that the policy acted in, from row `first` to row `last` of one stream."""
+def _episode(index: Index, last: int) -> Array:
+    """The steps of the policy in the episode that row `last` closes."""
     listed = index.of_stream[int(index.stream.array[last])].array
-    rows = listed[np.searchsorted(listed, first) : np.searchsorted(listed, last)]
+    first = index.opened_by.array[index.episode.array[last]]
+    return _acted(index, listed[np.searchsorted(listed, first) : np.searchsorted(listed, last)])
+
+
+def _acted(index: Index, rows: Array) -> Array:
+    """Those of `rows` in which the policy acted."""
     acted = index.is_step.array[rows] & ~index.intervened.array[rows] & (index.version.array[rows] > 0)
     return np.asarray(rows[acted])
 
@@ -195,9 +200,7 @@ def _usable(entry: Fresh, at: Moment) -> Array:
         return np.zeros(0, np.int64)
     listed, step = index.of_stream[index.streams.index(entry.stream)].array, index.step.array
     first, end = (bisect_left(listed, wanted, key=step.__getitem__) for wanted in (entry.first, entry.last + 1))
-    if first == end:
-        return np.zeros(0, np.int64)
-    rows = _steps(index, int(listed[first]), int(listed[end - 1]) + 1)
+    rows = _acted(index, listed[first:end])
     window, seen = at.window(Pool.ONLINE).rows, at.of(Pool.ONLINE)
     oldest = int(window[0]) if len(window) else at.end
     rows = rows[(rows >= oldest) & (rows < at.end)]
