@@ -19,6 +19,8 @@ from hal.sim.arms import ARM6, PANDA, Arm, SimArmConfig
 from hal.sim.camera import SimCamera, SimCameraConfig
 from hal.sim.operator import ScriptedOperator, ScriptedOperatorConfig
 from hal.sim.peg_insertion import PegInsertion, PegInsertionConfig
+from hal.so101 import So101, So101Config
+from hal.so101_leader import So101Leader, So101LeaderConfig
 from hal.task import Task
 from hal.teleop import Teleop
 from hal.testing import (
@@ -142,6 +144,7 @@ ROBOTS: dict[str, Choice[Robot]] = {
     PANDA.model: (SimArmConfig, _sim_robot(PANDA)),
     ARM6.model: (SimArmConfig, _sim_robot(ARM6)),
     "gymnasium": (GymnasiumConfig, _gymnasium_robot),
+    "so101": (So101Config, lambda config, parts: So101(config, clock=parts.clock)),
     "fake": (FakeRobotConfig, lambda config, parts: FakeRobot(config, clock=parts.clock)),
     "coasting": (CoastingConfig, lambda config, parts: CoastingRobot(config)),
 }
@@ -156,6 +159,10 @@ CAMERAS: dict[str, Choice[Camera]] = {
 }
 TELEOPS: dict[str, Choice[Teleop]] = {
     "scripted": (ScriptedOperatorConfig, _scripted_operator),
+    "so101_leader": (
+        So101LeaderConfig,
+        lambda config, parts: So101Leader(config, robot=parts.robot, clock=parts.clock),
+    ),
     "fake": (FakeTeleopConfig, lambda config, parts: FakeTeleop(config, robot=parts.robot, clock=parts.clock)),
 }
 
