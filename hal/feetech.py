@@ -2,7 +2,7 @@
 
 Source: Feetech's public manuals of the STS/SMS protocol and of the STS3215's memory table. A request is FF FF, id,
 length, instruction, parameters, checksum; a status has error bits in the instruction's place. Numbers are
-little-endian, signed ones a magnitude and a sign bit. One wire serves both directions: an adapter may echo what is sent.
+little-endian, signed ones a magnitude and a sign bit. One wire serves both ways: an adapter may echo what is sent.
 Needs pyserial (extra `serial`) for a real port. Leaves out: registers in EPROM, which are a set-up tool's to write.
 """
 

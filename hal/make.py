@@ -159,11 +159,11 @@ CAMERAS: dict[str, Choice[Camera]] = {
 }
 TELEOPS: dict[str, Choice[Teleop]] = {
     "scripted": (ScriptedOperatorConfig, _scripted_operator),
+    "fake": (FakeTeleopConfig, lambda config, parts: FakeTeleop(config, robot=parts.robot, clock=parts.clock)),
     "so101_leader": (
         So101LeaderConfig,
         lambda config, parts: So101Leader(config, robot=parts.robot, clock=parts.clock),
     ),
-    "fake": (FakeTeleopConfig, lambda config, parts: FakeTeleop(config, robot=parts.robot, clock=parts.clock)),
 }
 
 
