@@ -11,10 +11,12 @@ import numpy as np
 
 from hal.camera import Camera
 from hal.cell import Cell
+from hal.composite import Composite, CompositeConfig
 from hal.end_effector import DeltaEndEffector
 from hal.guard import GuardConfig, Guarded
 from hal.gymnasium import GymnasiumConfig, GymnasiumRobot, GymnasiumTask, GymnasiumTaskConfig
 from hal.robot import Robot
+from hal.robotiq import Robotiq, RobotiqConfig
 from hal.sim.arms import ARM6, PANDA, Arm, SimArmConfig
 from hal.sim.camera import SimCamera, SimCameraConfig
 from hal.sim.operator import ScriptedOperator, ScriptedOperatorConfig
@@ -100,6 +102,14 @@ def _sim_robot(arm: Arm) -> Callable[[SimArmConfig, Parts], Robot]:
     return make
 
 
+def _composite(config: CompositeConfig, parts: Parts) -> Robot:
+    made = {
+        name: _make(ROBOTS, tree, f"robot.parts.{name}", replace(parts, seed=parts.seed + i))
+        for i, (name, tree) in enumerate(config.parts.items())
+    }
+    return Composite(made)
+
+
 def _gymnasium_robot(config: GymnasiumConfig, parts: Parts) -> Robot:
     return GymnasiumRobot(config, clock=parts.clock, seed=parts.seed)
 
@@ -145,6 +155,8 @@ ROBOTS: dict[str, Choice[Robot]] = {
     ARM6.model: (SimArmConfig, _sim_robot(ARM6)),
     "gymnasium": (GymnasiumConfig, _gymnasium_robot),
     "so101": (So101Config, lambda config, parts: So101(config, clock=parts.clock)),
+    "robotiq": (RobotiqConfig, lambda config, parts: Robotiq(config, clock=parts.clock)),
+    "composite": (CompositeConfig, _composite),
     "fake": (FakeRobotConfig, lambda config, parts: FakeRobot(config, clock=parts.clock)),
     "coasting": (CoastingConfig, lambda config, parts: CoastingRobot(config)),
 }

@@ -22,5 +22,5 @@ def write_calibration(folder: Path, **changes: dict[str, int]) -> str:
 
 def make_so101(emulator: FeetechEmulator, folder: Path, bus: BusConfig = PATIENT, **more: float) -> So101:
     path = write_calibration(folder)
-    config = So101Config(port=emulator.path, calibration=path, rate_hz=0.9 / bus.longest_s, bus=bus, **more)  # type: ignore[arg-type]
+    config = So101Config(port=emulator.path, calibration=path, rate_hz=0.9 / bus.longest_s, bus=bus, **more)
     return So101(config, clock=SystemClock())
