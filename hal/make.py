@@ -37,6 +37,7 @@ from hal.testing import (
     FakeTeleop,
     FakeTeleopConfig,
 )
+from hal.xarm import XArm, XArmConfig
 from user_rl.clock import Clock
 from user_rl.config import Tree, build, defaults
 from user_rl.errors import ConfigError
@@ -156,6 +157,7 @@ ROBOTS: dict[str, Choice[Robot]] = {
     "gymnasium": (GymnasiumConfig, _gymnasium_robot),
     "so101": (So101Config, lambda config, parts: So101(config, clock=parts.clock)),
     "robotiq": (RobotiqConfig, lambda config, parts: Robotiq(config, clock=parts.clock)),
+    "xarm": (XArmConfig, lambda config, parts: XArm(config, clock=parts.clock)),
     "composite": (CompositeConfig, _composite),
     "fake": (FakeRobotConfig, lambda config, parts: FakeRobot(config, clock=parts.clock)),
     "coasting": (CoastingConfig, lambda config, parts: CoastingRobot(config)),

@@ -131,6 +131,7 @@ class RobotiqEmulator(socketserver.ThreadingTCPServer):
 class _Talk(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         assert isinstance(self.server, RobotiqEmulator)
+        self.request.settimeout(None)  # whatever the process's default is
         self.server.talk(self.request)
 
 
