@@ -104,8 +104,8 @@ class Composite:
                     call(part)
             except HardwareError as error:
                 errors.append(error)
-        for error in errors[1:]:
-            log.error("%s", error)
+        for later in errors[1:]:
+            log.error("%s", later)
         if errors:
             raise errors[0]
 

@@ -191,11 +191,11 @@ def test_the_halt_command_says_how_it_is_used() -> None:
 def bench(tmp_path: Path) -> Iterator[tuple[FeetechEmulator, FeetechEmulator, RobotiqEmulator, Composite]]:
     """Two arms and a gripper over their wires, as one robot."""
     with ExitStack() as stack:
-        buses = [stack.enter_context(feetech_emulator(clock=FakeClock())) for _ in range(2)]
+        left, right = (stack.enter_context(feetech_emulator(clock=FakeClock())) for _ in range(2))
         gripper = stack.enter_context(robotiq_emulator(clock=FakeClock()))
-        arms = {name: make_so101(bus, tmp_path) for name, bus in zip(("left", "right"), buses, strict=True)}
+        arms = {"left": make_so101(left, tmp_path), "right": make_so101(right, tmp_path)}
         config = RobotiqConfig(host="127.0.0.1", port=gripper.port, answer_s=5.0, rate_hz=0.15)
-        yield *buses, gripper, Composite({**arms, "gripper": Robotiq(config, clock=SystemClock())})
+        yield left, right, gripper, Composite({**arms, "gripper": Robotiq(config, clock=SystemClock())})
 
 
 def test_two_arms_and_a_gripper_over_their_wires_keep_the_contract(
