@@ -137,6 +137,23 @@ def test_only_the_servo_whose_answer_was_spoiled_is_asked_again() -> None:
     assert port.sent == first + Packet(BROADCAST, Instruction.SYNC_READ, bytes((56, 2, 2))).encoded()
 
 
+def test_an_answer_of_another_size_is_no_answer() -> None:
+    port = Recorder(Packet(1, 0, b"\x01").encoded(), b"", Packet(1, 0, b"\x02\x00").encoded())
+    assert Bus(port).read(1, feetech.PRESENT_POSITION) == 2
+
+
+def test_the_late_answer_to_an_earlier_request_is_thrown_away() -> None:
+    class Late(Recorder):
+        in_waiting = 8
+
+        def read(self, size: int, /) -> bytes:
+            self.in_waiting = 0
+            return super().read(size)
+
+    port = Late(Packet(1, 0, b"\x01\x00").encoded(), Packet(1, 0, b"\x02\x00").encoded())
+    assert Bus(port).read(1, feetech.PRESENT_POSITION) == 2
+
+
 @pytest.mark.slow
 def test_answers_that_stay_spoiled_are_no_answers(bus: Bus, emulator: FeetechEmulator) -> None:
     emulator.faults.corrupt = 2
