@@ -50,7 +50,7 @@ def emulator(clock: FakeClock) -> Iterator[XArmEmulator]:
 
 def make(emulator: XArmEmulator, *, answer_s: float = 1.0, **more: Any) -> XArm:  # noqa: ANN401
     config = XArmConfig(
-        host=emulator.host, port=emulator.port, answer_s=answer_s, rate_hz=0.4 / answer_s, connect_s=20.0, **more
+        host=emulator.host, port=emulator.port, answer_s=answer_s, rate_hz=0.9 / answer_s, connect_s=20.0, **more
     )
     return XArm(config, clock=SystemClock())
 
@@ -189,16 +189,33 @@ def test_an_alarm_during_a_command_is_a_fault(arm: XArm, emulator: XArmEmulator)
 
 
 def test_a_controller_that_says_nothing_is_unreachable_in_time(emulator: XArmEmulator) -> None:
-    arm = make(emulator, answer_s=0.2)
+    arm = make(emulator, answer_s=0.2, lost_s=0.1)
     arm.open()
+    arm.read()
     emulator.mute = True
     start_s = SystemClock().now_s()
     with pytest.raises(
         RobotUnreachable, match=r"was asked for the state of its joints and did not answer .*\(code 3\)"
     ):
         arm.read()
-    assert SystemClock().now_s() - start_s < 2
+    with pytest.raises(RobotUnreachable, match=r"was asked for a joint target"):
+        arm.command(to(0.1))
+    assert SystemClock().now_s() - start_s < 3
     emulator.mute = False
+    arm.close()
+
+
+def test_an_answer_that_is_only_late_keeps_the_reading_and_its_age(emulator: XArmEmulator) -> None:
+    arm = make(emulator, answer_s=0.2, lost_s=5.0)
+    arm.open()
+    state = arm.read()
+    emulator.mute = True
+    assert arm.read() is state
+    np.testing.assert_array_equal(arm.command(to(0.1)), to(0.1))
+    emulator.mute = False
+    later = arm.read()
+    assert later.stamp_s > state.stamp_s
+    assert emulator.controller.target[0] == pytest.approx(0.1)
     arm.close()
 
 
