@@ -67,7 +67,7 @@ MODELS = {
 class XArmConfig:
     """Which arm, where, and how long the controller may take."""
 
-    host: str  # an IPv4 address: the SDK takes no name
+    host: str
     model: str = "xarm6"
     rate_hz: float = 30.0
     connect_s: float = 5.0
@@ -281,12 +281,12 @@ def _connect(config: XArmConfig) -> Any:  # noqa: ANN401
     XCONF.SocketConf.TCP_CONTROL_PORT = config.port
     logger.setLevel(logging.CRITICAL)  # it writes to standard output what its codes say already
     timeout_s = socket.getdefaulttimeout()
-    api = XArmAPI(config.host, is_radian=True, do_not_open=True, forbid_uds=True)
+    api = XArmAPI(is_radian=True, do_not_open=True, forbid_uds=True)
     failures: list[str] = []
 
     def dial() -> None:
         try:
-            api.connect()
+            api.connect(port=socket.gethostbyname(config.host))  # the SDK takes no name
         except Exception as error:  # noqa: BLE001  # the SDK raises nothing narrower
             failures.append(str(error))
 

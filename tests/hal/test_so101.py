@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +123,46 @@ def test_the_halt_command_holds_an_arm_whose_process_is_gone(
     assert run.stderr.startswith("shoulder_lift (id 2) cannot be held and may still move")
     emulator.faults.missing = set()
     arm.close()
+
+
+MOVES_SLOWLY = """
+import sys, numpy as np
+from hal.so101 import BusConfig, So101, So101Config
+from user_rl.clock import SystemClock
+where = {"port": sys.argv[1], "calibration": sys.argv[2]}
+slow = So101Config(**where, rate_hz=2, max_speed_rad_s=0.2, bus=BusConfig(answer_s=0.2))
+arm = So101(slow, clock=SystemClock())
+arm.open()
+arm.command(np.array([2, 0, 0, 0, 0, 0], np.float32))
+arm.read()
+print("moves", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_an_arm_whose_process_was_killed_goes_on_until_the_halt_command_runs(tmp_path: Path) -> None:
+    """What `on_silence` says: the servos go on to their last target, 10 s away, and only the command stops them."""
+    with feetech_emulator() as emulator:  # in real time
+        arm = make_so101(emulator, tmp_path)
+        command = [sys.executable, "-c", MOVES_SLOWLY, emulator.path, arm.config.calibration]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "moves\n"
+        child.kill()
+        child.communicate(timeout=30)
+        emulator.pass_time()
+        killed_at = emulator.servos[1].position
+        time.sleep(0.1)
+        emulator.pass_time()
+        assert emulator.servos[1].position > killed_at
+        subprocess.run(arm.spec.halt_command, check=True, timeout=60)
+        emulator.pass_time()
+        halted_at = emulator.servos[1].position
+        time.sleep(0.1)
+        emulator.pass_time()
+        assert emulator.servos[1].position == pytest.approx(halted_at, abs=1)
+        assert halted_at < 2048 + 1.9 / feetech.RAD_PER_STEP
 
 
 @pytest.mark.slow

@@ -247,6 +247,19 @@ def test_a_link_that_is_slow_for_a_moment_still_halts(emulator: XArmEmulator, cl
     arm.close()
 
 
+def test_an_arm_may_be_called_by_its_name(emulator: XArmEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as names:
+        names.setattr(socket, "gethostbyname", {"arm-1": emulator.host}.__getitem__)
+        arm = XArm(XArmConfig(host="arm-1", port=emulator.port, connect_s=20.0), clock=SystemClock())
+        arm.open()
+        arm.halt()
+        assert emulator.controller.is_stopped
+        arm.close()
+    nowhere = XArm(XArmConfig(host="xarm.invalid"), clock=SystemClock())
+    with pytest.raises(RobotUnreachable, match=r"^no xArm at xarm.invalid:502: "):
+        nowhere.open()
+
+
 def test_nobody_there_and_nobody_who_answers_are_unreachable_in_time(emulator: XArmEmulator) -> None:
     nobody = XArm(XArmConfig(host="127.0.0.1", port=1), clock=SystemClock())
     with pytest.raises(RobotUnreachable, match=r"^no xArm at 127.0.0.1:1: connect socket failed; look at its power"):
