@@ -75,6 +75,7 @@ MIN_POSITION, MAX_POSITION = Register(9, 2), Register(11, 2)
 HOMING_OFFSET = Register(31, 2, sign_bit=11)
 OPERATING_MODE = Register(33, 1)  # 0: position
 TORQUE_ENABLE = Register(40, 1)
+ACCELERATION = Register(41, 1)  # hundreds of steps/s²
 GOAL_POSITION, GOAL_TIME = Register(42, 2, sign_bit=15), Register(44, 2)
 GOAL_SPEED = Register(46, 2, sign_bit=15)  # steps/s; in position mode the limit, 0: none
 TORQUE_LIMIT = Register(48, 2)  # thousandths

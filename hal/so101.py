@@ -34,6 +34,7 @@ JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_ro
 SERVOS = tuple(range(1, len(JOINTS) + 1))
 
 _MEASURABLE = (-4096, 8191)  # steps: a turn beyond either end
+_MOST = 254
 _FASTEST_STEPS_S = 10_000  # three times what an STS3215 does
 _TARGET = (feetech.GOAL_POSITION, feetech.GOAL_TIME, feetech.GOAL_SPEED)
 MEASURED = (feetech.PRESENT_POSITION, feetech.PRESENT_SPEED)
@@ -159,6 +160,7 @@ class So101:
         bus.hold(SERVOS)  # first of all: a servo goes to its old goal when its torque comes on
         for name, servo in zip(JOINTS, SERVOS, strict=True):
             torque = self.config.gripper_torque if name == "gripper" else self.config.torque
+            bus.write(servo, feetech.ACCELERATION, _MOST)  # with 0, some firmware does not move
             bus.write(servo, feetech.GOAL_SPEED, self._speed_steps_s)
             bus.write(servo, feetech.TORQUE_LIMIT, round(1000 * torque))
             bus.write(servo, feetech.TORQUE_ENABLE, 1)

@@ -179,6 +179,7 @@ def test_servos_limit_their_own_speed_and_torque(emulator: FeetechEmulator, tmp_
     limits = [servo.get(feetech.TORQUE_LIMIT) for servo in emulator.servos.values()]
     assert limits == [800] * 5 + [250]
     for servo in emulator.servos.values():
+        assert servo.get(feetech.ACCELERATION) == 254
         assert servo.get(feetech.GOAL_SPEED) == round(1.5 / feetech.RAD_PER_STEP)
         servo.set(feetech.GOAL_SPEED, 0)  # as after a power cut: no limit
     send(arm)
