@@ -96,6 +96,13 @@ def test_a_fault_names_its_part_and_halts_the_others() -> None:
     assert left.halts == halts + 1
 
 
+def test_a_closed_one_says_so_before_anything_else() -> None:
+    both, _, _ = opened()
+    both.close()
+    with pytest.raises(RobotUnreachable, match=r"fake\+fake is not open; call open\(\) first"):
+        both.command(step(0, 0, 0, 0, 0))
+
+
 class Unstoppable(FakeRobot):
     def halt(self) -> None:
         super().halt()

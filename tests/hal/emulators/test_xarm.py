@@ -53,6 +53,15 @@ def test_joints_go_at_their_speed_and_stop_where_they_are() -> None:
     assert (controller.velocity[0], controller.state) == (0.0, 4)
 
 
+def test_a_change_of_mode_stops_it_until_it_is_made_ready() -> None:
+    controller = ready()
+    controller.carry_out(19, bytes((1, 0)))
+    controller.pass_time(1.0)
+    assert (controller.position[0], controller.state) == (0.0, 4)
+    controller.carry_out(12, bytes((0,)))
+    assert controller.state == 2
+
+
 @pytest.mark.parametrize("why", [{"mode": 0}, {"is_enabled": False}, {"is_stopped": True}, {"error": 5}])
 def test_only_a_ready_arm_in_servo_mode_takes_targets(why: dict[str, int]) -> None:
     controller = Controller(**({"mode": 1, "is_enabled": True, "is_stopped": False} | why))  # type: ignore[arg-type]
