@@ -25,7 +25,7 @@ from cloud.claim_log import LogClaim
 from cloud.durable import Disk
 from cloud.limiter import RateLimiter
 from cloud.manifest import RunState
-from cloud.outcome import outcome
+from cloud.outcome import fresh_counts, outcome
 from cloud.schema_file import kept_schema
 from cloud.staleness import Staleness, StalenessConfig, StalenessState
 from cloud.store.replay import Replay, ReplayConfig
@@ -204,7 +204,7 @@ class Learner:
         self._claim.check(state.snapshot)
         algorithm.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(SAMPLER)})
         learned = {n.removeprefix(SAMPLER): t.numpy() for n, t in tensors.items() if n.startswith(SAMPLER)}
-        replay.load_state_dict(learned)
+        replay.load_state_dict(learned, state.fresh)
         self.position = Position(
             updates=state.updates, trained_s=state.trained_s, wall_s=state.wall_s, version=state.weight_number
         )
@@ -230,12 +230,16 @@ class Learner:
     def _newest_permit(self, replay: Replay) -> int | None:
         """The smaller of the limiter's and the staleness's; a replay that has nothing fresh to draw gets a batch."""
         permit = self.limiter.permit(self.position.updates)
-        if permit is None or self.staleness is None:
-            return permit
-        permit = min(permit, self.staleness.permit(self._generation))
+        if permit is None:
+            return None
+        room = self._recipe.batch_size
+        if self.staleness is not None:
+            permit, room = min(permit, self.staleness.permit(self._generation)), self.staleness.batch
         warm = replay.online_rows >= self._config.warmup_rows
-        starved = warm and not replay.can_sample(self.position.version)
-        return max(permit, replay.online_rows + self.staleness.batch) if starved else permit
+        return max(permit, replay.online_rows + room) if warm and not self._can_sample(replay) else permit
+
+    def _can_sample(self, replay: Replay) -> bool:
+        return replay.can_sample(self.position.version, self._recipe.batch_size)
 
     def _resume_staleness(self, replay: Replay, state: RunState) -> None:
         if self.staleness is not None:
@@ -258,7 +262,7 @@ class Learner:
         return (
             replay.demonstration_count >= self._demonstrations
             and self.limiter.may_update(replay.online_rows, self.position.updates)
-            and replay.can_sample(self.position.version)
+            and self._can_sample(replay)
         )
 
     def _count_time(self, elapsed_s: float) -> None:
@@ -308,7 +312,7 @@ class Learner:
         state = RunState(
             snapshot=self._claim.take(replay.seq, named.state.snapshot if named else None),
             updates=position.updates, draws=position.updates, log_seq=replay.seq, limiter=self.limiter.state,
-            columns=replay.columns, staleness=self._staleness_state(replay),
+            columns=replay.columns, staleness=self._staleness_state(replay), fresh=replay.fresh(position.updates),
             weight_number=position.version, trained_s=position.trained_s, wall_s=position.wall_s,
             incarnation=self._incarnation, seed=self._seed, schema=schema.digest,
         )  # fmt: skip
@@ -349,7 +353,8 @@ class Learner:
             "finished_share": round(min(1.0, _share(self._config, position, replay.online_rows)), 4),
             "update_ratio": position.updates / max(1, replay.online_rows - self._config.warmup_rows),
             "permit": self._permit, "disk_full": self._disk_full, "incarnation": self._incarnation,
-            **outcome(replay, position.version), **timing.rates(position.updates, replay.online_rows),
+            **outcome(replay, position.version), **fresh_counts(replay.fresh(position.updates)),
+            **timing.rates(position.updates, replay.online_rows),
             "metrics": {name: float(value) for name, value in self._metrics.items()},
         }  # fmt: skip
         self._status = status

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from cloud.staleness import FreshState
 from cloud.store.replay import Replay
 from user_rl.rows import Klass
 
@@ -25,3 +26,11 @@ def outcome(replay: Replay, version: int) -> dict[str, Any]:
         "intervention_rate": intake.intervened_rows / replay.online_rows if replay.online_rows else 0.0,
         "version_lag": max(0.0, float(version - acted.astype(np.float64).mean())) if len(acted) else None,
     }
+
+
+def fresh_counts(queue: FreshState | None) -> dict[str, Any]:
+    """How many episodes of on-policy data wait, and what became of the others; nothing where there is no queue."""
+    if queue is None:
+        return {}
+    counts = {f"fresh_{name}": getattr(queue, name) for name in ("taken", "expired", "refused")}
+    return {"fresh_waiting": len(queue.waiting), **counts}

@@ -137,6 +137,8 @@ class FreshState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     expired: int = 0
     expired_rows: int = 0
     refused: int = 0
+    seq: int = 0  # how far the log was looked at: the commit of the last row that was seen, and the row in it
+    record: int = -1
 
 
 class FreshQueue:
@@ -161,8 +163,10 @@ class FreshQueue:
         """What waits, and the counts, for the manifest."""
         return msgspec.structs.replace(self._counts, waiting=tuple(sorted(self._heap)))
 
-    def put(self, version: int, stream: str, first: int, last: int) -> bool:
-        """Takes an entry; False when there is no place for it."""
+    def put(self, version: int, stream: str, first: int, last: int, *, now: int = 0) -> bool:
+        """Takes an entry; False when there is no place for it, also not that of one that has expired at `now`."""
+        if len(self._heap) >= self._limit:
+            self.expire(now)
         if len(self._heap) >= self._limit:
             self._count(refused=1)
             return False
@@ -178,6 +182,19 @@ class FreshQueue:
         found = heapq.heappop(self._heap)
         self._count(taken=1, taken_rows=_rows(found))
         return found
+
+    def put_back(self, rest: Fresh) -> None:
+        """What was not used of the entry that was taken last: it waits again, and counts when it is taken."""
+        heapq.heappush(self._heap, rest)
+        self._count(taken=-1, taken_rows=-_rows(rest))
+
+    def gone(self, entry: Fresh) -> None:
+        """The entry that was taken last can be used no more: it counts as expired."""
+        self._count(taken=-1, taken_rows=-_rows(entry), expired=1, expired_rows=_rows(entry))
+
+    def looked(self, seq: int, record: int) -> None:
+        """The log was looked at as far as this row."""
+        self._counts = msgspec.structs.replace(self._counts, seq=seq, record=record)
 
     def expire(self, now: int) -> int:
         """Drops what is more than `max_versions` behind `now`; returns how many."""

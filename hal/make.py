@@ -11,6 +11,7 @@ import numpy as np
 
 from hal.camera import Camera
 from hal.cell import Cell
+from hal.composite import Composite, CompositeConfig
 from hal.embodiment import Embodied, EmbodiedTeleop, Layout
 from hal.end_effector import DeltaEndEffector
 from hal.guard import GuardConfig, Guarded
@@ -18,10 +19,13 @@ from hal.gymnasium import GymnasiumConfig, GymnasiumRobot, GymnasiumTask, Gymnas
 from hal.joints import DeltaJoints, JointOperator
 from hal.realsense import RealSense, RealSenseConfig
 from hal.robot import Robot
+from hal.robotiq import Robotiq, RobotiqConfig
 from hal.sim.arms import ARM6, PANDA, Arm, SimArmConfig
 from hal.sim.camera import SimCamera, SimCameraConfig
 from hal.sim.operator import ScriptedOperator, ScriptedOperatorConfig
 from hal.sim.peg_insertion import PegInsertion, PegInsertionConfig
+from hal.so101 import So101, So101Config
+from hal.so101_leader import So101Leader, So101LeaderConfig
 from hal.task import Task
 from hal.teleop import Teleop
 from hal.testing import (
@@ -38,6 +42,7 @@ from hal.testing import (
 )
 from hal.v4l2 import V4l2Camera, V4l2Config
 from hal.video import VideoCamera, VideoConfig
+from hal.xarm import XArm, XArmConfig
 from user_rl.clock import Clock
 from user_rl.config import Tree, build, defaults
 from user_rl.errors import ConfigError
@@ -113,6 +118,14 @@ def _sim_robot(arm: Arm) -> Callable[[SimArmConfig, Parts], Robot]:
     return make
 
 
+def _composite(config: CompositeConfig, parts: Parts) -> Robot:
+    made = {
+        name: _make(ROBOTS, tree, f"robot.parts.{name}", replace(parts, seed=parts.seed + i))
+        for i, (name, tree) in enumerate(config.parts.items())
+    }
+    return Composite(made)
+
+
 def _gymnasium_robot(config: GymnasiumConfig, parts: Parts) -> Robot:
     return GymnasiumRobot(config, clock=parts.clock, seed=parts.seed)
 
@@ -157,6 +170,10 @@ ROBOTS: dict[str, Choice[Robot]] = {
     PANDA.model: (SimArmConfig, _sim_robot(PANDA)),
     ARM6.model: (SimArmConfig, _sim_robot(ARM6)),
     "gymnasium": (GymnasiumConfig, _gymnasium_robot),
+    "so101": (So101Config, lambda config, parts: So101(config, clock=parts.clock)),
+    "robotiq": (RobotiqConfig, lambda config, parts: Robotiq(config, clock=parts.clock)),
+    "xarm": (XArmConfig, lambda config, parts: XArm(config, clock=parts.clock)),
+    "composite": (CompositeConfig, _composite),
     "fake": (FakeRobotConfig, lambda config, parts: FakeRobot(config, clock=parts.clock)),
     "coasting": (CoastingConfig, lambda config, parts: CoastingRobot(config)),
 }
@@ -175,6 +192,10 @@ CAMERAS: dict[str, Choice[Camera]] = {
 TELEOPS: dict[str, Choice[Teleop]] = {
     "scripted": (ScriptedOperatorConfig, _scripted_operator),
     "fake": (FakeTeleopConfig, lambda config, parts: FakeTeleop(config, robot=parts.robot, clock=parts.clock)),
+    "so101_leader": (
+        So101LeaderConfig,
+        lambda config, parts: So101Leader(config, robot=parts.robot, clock=parts.clock),
+    ),
 }
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from user_rl.errors import NothingToDraw
+
 D = TypeVar("D")
 B = TypeVar("B")
 
@@ -34,7 +36,10 @@ class Ahead(Generic[D, B]):
             return self._make(number, self._drawn.popleft()[1], [])
         while self._drawn[-1][0] < number + self.depth:
             following = self._drawn[-1][0] + 1
-            self._drawn.append((following, self._draw(following)))
+            try:
+                self._drawn.append((following, self._draw(following)))
+            except NothingToDraw:  # yet: it is drawn when it is its turn
+                break
         self._start()
         self._drawn.popleft()
         return self._made.popleft().result()

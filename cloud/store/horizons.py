@@ -28,6 +28,7 @@ class Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first: int = 0  # the first commit whose online rows were still there
     lost: tuple[tuple[int, int], ...] = ()  # commits that could not be read, from and to
     columns: dict[str, int] = {}  # late column -> its newest commit
+    version: int = 0  # of the weights that it was made for; 0: not written down
 
 
 @dataclass(frozen=True)

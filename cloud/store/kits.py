@@ -173,7 +173,7 @@ def _check_state(make: Callable[[], Sampler], chunks: list[tuple[Place, Array]],
 
 def _check_turns(make: Callable[[], Sampler], chunks: list[tuple[Place, Array]], late: LateColumns | None) -> None:
     """Priorities of draw 0 act at draw LOOK_AHEAD, neither before nor after, and are missed there."""
-    if not _learns(make()):
+    if not _heeds(make()):
         return
     index, found = index_of(chunks), []
     for scale in (1.0, 1e3):
@@ -232,6 +232,10 @@ def _priorities(rows: Array) -> Array:
 
 def _learns(sampler: Sampler) -> bool:
     return isinstance(sampler, Learning) and bool(sampler.state_dict(0))
+
+
+def _heeds(sampler: Sampler) -> bool:
+    return _learns(sampler) and isinstance(sampler, Learning) and sampler.heeds
 
 
 def _same(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:

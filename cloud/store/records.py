@@ -23,6 +23,7 @@ from user_rl.log.segment import SegmentGone
 from user_rl.rows import Schema
 from user_rl.specs import Array
 
+Where = tuple[int, int]  # a file descriptor, the place of a chunk's first record in that file
 RAW = 0
 LARGE_ROW = 4096  # bytes: a page
 FEW = 32  # rows below which a second thread costs more than it saves
@@ -93,20 +94,27 @@ class Records:
         with self._hold() as hold:
             coldness: Coldness = self._own.coldness
             cold = coldness.is_cold and out.itemsize >= LARGE_ROW
+            around = self._announce(hold, rows) if cold else {}
             for chunk, offsets, part in self._by_chunk(rows):
                 with _named(chunk):
-                    self._read(hold, self._refs[chunk], offsets, out, places[part], cold=cold)
+                    _read(hold, self._refs[chunk], offsets, out, places[part], around.get(chunk))
         coldness.took(len(rows) * out.itemsize, time.perf_counter() - start_s)
 
-    def _read(
-        self, hold: Hold, ref: ChunkRef, offsets: Array, out: Array, places: Array, *, cold: bool
-    ) -> None:  # fmt: skip
-        if ref.form != RAW:
-            _decode(hold, ref, offsets, out, places)
-        elif cold and (where := hold.where(ref)):
-            _pread(where, offsets.tolist(), bytes_of(out), places.tolist())
-        else:
-            _copy(bytes_of(hold.plain(ref)), offsets.tolist(), bytes_of(out), places.tolist())
+    def _announce(self, hold: Hold, rows: Array) -> dict[int, Where]:
+        """Where the chunks of cold rows lie in their files. All rows are asked for before the first is waited for: the
+        disk has many reads to work on, and brings no more than the rows."""
+        found: dict[int, Where] = {}
+        row_bytes = self.schema.row_bytes
+        for chunk, offsets, _ in self._by_chunk(rows):
+            with _named(chunk):
+                where = hold.where(self._refs[chunk])
+            if where is not None:
+                found[chunk] = fd, start = where
+                listed = offsets.tolist()
+                for a, b in _adjacent(listed):
+                    at = start + listed[a] * row_bytes
+                    os.posix_fadvise(fd, at, (b - a) * row_bytes, os.POSIX_FADV_WILLNEED)
+        return found
 
     def _hold(self) -> Hold:
         if not hasattr(self._own, "hold"):
@@ -138,22 +146,35 @@ def _named(chunk: int) -> Iterator[None]:
         raise ChunkLost(chunk, str(error), gone=isinstance(error, SegmentGone)) from error
 
 
+def _read(
+    hold: Hold, ref: ChunkRef, offsets: Array, out: Array, places: Array, around: Where | None
+) -> None:  # fmt: skip
+    if ref.form != RAW:
+        _decode(hold, ref, offsets, out, places)
+    elif around is not None:
+        _pread(around, offsets.tolist(), bytes_of(out), places.tolist())
+    else:
+        _copy(bytes_of(hold.plain(ref)), offsets.tolist(), bytes_of(out), places.tolist())
+
+
 def _copy(source: Array, offsets: list[int], out: Array, places: list[int]) -> None:
     for offset, place in zip(offsets, places, strict=True):
         out[place] = source[offset]
 
 
-def _pread(where: tuple[int, int], offsets: list[int], out: Array, places: list[int]) -> None:
+def _adjacent(offsets: list[int]) -> Iterator[tuple[int, int]]:
+    """Ascending offsets as (from, to) of the places in the list whose rows follow each other."""
+    cuts = [i for i in range(1, len(offsets)) if offsets[i] != offsets[i - 1] + 1]
+    return pairwise([0, *cuts, len(offsets)])
+
+
+def _pread(where: Where, offsets: list[int], out: Array, places: list[int]) -> None:
     """The same through the file; rows that follow each other there in one call."""
-    (fd, start), row_bytes, i = where, out.shape[1], 0
-    while i < len(offsets):
-        end = i + 1
-        while end < len(offsets) and offsets[end] == offsets[end - 1] + 1:
-            end += 1
-        at = start + offsets[i] * row_bytes
-        if os.preadv(fd, [out[place] for place in places[i:end]], at) != (end - i) * row_bytes:
+    (fd, start), row_bytes = where, out.shape[1]
+    for a, b in _adjacent(offsets):
+        at = start + offsets[a] * row_bytes
+        if os.preadv(fd, [out[place] for place in places[a:b]], at) != (b - a) * row_bytes:
             raise StorageCorrupt(f"rows at byte {at} end early; verify this log")
-        i = end
 
 
 def _decode(hold: Hold, ref: ChunkRef, offsets: Array, out: Array, places: Array) -> None:

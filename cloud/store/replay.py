@@ -16,6 +16,7 @@ import numpy as np
 
 from cloud.batch import Batch
 from cloud.episodes import EpisodeSum
+from cloud.staleness import FreshState
 from cloud.store.ahead import BUFFERS, Ahead
 from cloud.store.assemble import Assembler, Making, Wanted
 from cloud.store.cache import Cache
@@ -27,6 +28,7 @@ from cloud.store.replay_config import cache_rows, check_config, late_names
 from cloud.store.replay_config import machine_memory_bytes as machine_memory_bytes
 from cloud.store.sampler import Learning, Pool, Sampler
 from cloud.store.samplers import as_configured, make_sampler
+from cloud.store.samplers.on_policy import check_queues, queue_in, with_queue, without_queue
 from cloud.store.shapes import make_shape
 from cloud.store.sight import Sight
 from cloud.store.source import Source
@@ -68,8 +70,10 @@ class Replay:
             demonstration_share, interventions=config.interventions_are_demonstrations, max_versions=max_versions
         )
         self._sampler: Sampler = make_sampler(tree, (AHEAD if config.ahead is None else config.ahead) + 1)
-        learns = isinstance(self._sampler, Learning) and bool(self._sampler.state_dict(0))
-        self._learning = self._sampler if isinstance(self._sampler, Learning) and learns else None
+        learned = self._sampler.state_dict(0) if isinstance(self._sampler, Learning) else {}
+        check_queues(learned)
+        self._learning = self._sampler if isinstance(self._sampler, Learning) and learned else None
+        self._heeds = self._learning is not None and self._learning.heeds
         self._shape = make_shape(config.shape)
         self._making = self._maker()
         self._ahead: Ahead[Wanted, Batch] = Ahead(self._draw, self._making.make, 0)
@@ -124,9 +128,9 @@ class Replay:
             pass
         self._sight.look(now=True)
 
-    def can_sample(self, version: int = 0) -> bool:
-        """Whether the sampler would find anything for weights number `version`."""
-        return self._sampler.can_draw(self._sight.newest(self.seq, self._drawn, version))
+    def can_sample(self, version: int = 0, size: int = 1) -> bool:
+        """Whether the sampler would find `size` samples for weights number `version`."""
+        return self._sampler.can_draw(self._sight.newest(self.seq, self._drawn, version).asking(size))
 
     def sample(self, number: int, size: int, version: int = 0) -> Batch:
         """Draw `number`, for weights number `version`: `size` samples, whose arrays hold until the next call.
@@ -135,6 +139,8 @@ class Replay:
         """
         if size != self._size:
             self._ahead.forget()
+            if self._learning is not None:
+                self._learning.take_back(number)
             self._size = size
             self._ahead.depth = self._depth()
         self._version = version
@@ -147,17 +153,21 @@ class Replay:
     def learned(self, number: int, priorities: Array) -> None:
         """The priorities [B] that batch `number` has brought, for a sampler that uses them."""
         rows = self._waiting.pop(number, None)
-        if rows is not None and self._learning is not None:
+        if rows is not None and self._learning is not None and self._heeds:
             self._learning.update(number, rows, priorities)
 
     def state_dict(self, number: int) -> dict[str, Array]:
-        """What the sampler has learned, just before draw `number`."""
-        return {} if self._learning is None else self._learning.state_dict(number)
+        """What the sampler has learned, just before draw `number`; its queue is told by `fresh`."""
+        return without_queue({} if self._learning is None else self._learning.state_dict(number))
 
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+    def fresh(self, number: int) -> FreshState | None:
+        """What the sampler's queue of on-policy data was just before draw `number`, None where it has none."""
+        return None if self._learning is None else queue_in(self._learning.state_dict(number))
+
+    def load_state_dict(self, state: Mapping[str, Array], fresh: FreshState | None = None) -> None:
         """Goes on from there."""
         if self._learning is not None:
-            self._learning.load_state_dict(state)
+            self._learning.load_state_dict(with_queue(state, self._learning.state_dict(self._drawn), fresh))
 
     def observations(self) -> dict[str, Array]:
         """The observed vectors of the rows that may be drawn, to fit a normaliser; the newest where there are many."""
@@ -185,17 +195,17 @@ class Replay:
 
     def _draw(self, number: int) -> Wanted:
         """What batch `number` holds: a function of the seed, the number, its horizon and what was learned by then."""
-        at = self._sight.of_draw(self.seq, number, self._version)
+        at = self._sight.of_draw(self.seq, number, self._version).asking(self._size)
         if not self._sampler.can_draw(at):  # the log has lost since what that draw saw
-            at = self._sight.of_draw(self.seq, number, self._version, anew=True)
+            at = self._sight.of_draw(self.seq, number, self._version, anew=True).asking(self._size)
         rng = np.random.Generator(np.random.Philox(key=(number << 64) | self._seed))
         drawn = self._sampler.draw(at, rng, self._size)
-        if self._learning is not None:
+        if self._heeds:
             self._waiting[number] = drawn.rows
         self._drawn = number
         late = self._sight.rewards(at)
         shaped = self._shape(View(self.index, drawn.rows, at.end), drawn.rows, None if late is None else late.rewards)
-        weight = None if self._learning is None else drawn.weights
+        weight = drawn.weights if self._heeds else None
         online = at.window(Pool.ONLINE).rows
         return Wanted(shaped, weight, len(self.index), int(online[0]) if len(online) else 0)
 

@@ -50,6 +50,7 @@ class Moment:
     index: Index
     end: int  # the horizon: rows below it are there
     number: int  # of the draw, n
+    count: int = 1  # samples that are wanted
     version: int = 0  # of the weights expected when the batch is consumed
     capacity_rows: int | None = None  # the newest online rows that may be drawn; None: all
     online_from: int = 0  # online rows below it are gone from the log
@@ -61,6 +62,10 @@ class Moment:
     def after(self, number: int, version: int) -> "Moment":
         """Another draw at the same horizon, which shares the views: making them costs."""
         return replace(self, number=number, version=version)
+
+    def asking(self, count: int) -> "Moment":
+        """The same moment, for `count` samples."""
+        return replace(self, count=count)
 
     def within(self, gate: Gate) -> "Moment":
         """The same moment, where only rows that fit the gate are seen."""
@@ -128,7 +133,7 @@ class Sampler(Protocol):
     """Draws rows. One owner; draws are asked for with growing numbers."""
 
     def can_draw(self, at: Moment) -> bool:
-        """Whether `draw` would find anything; cheap."""
+        """Whether `draw` would find as many as `at.count`, once or more than once each; cheap, and changes nothing."""
 
     def draw(self, at: Moment, rng: np.random.Generator, count: int) -> Drawn:
         """Exactly `count` samples, with replacement. Raises NothingToDraw when there is none."""
@@ -136,7 +141,11 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class Learning(Protocol):
-    """A sampler that learns from the learner: its priorities are part of the learner's state."""
+    """A sampler that remembers: what it has learned from the learner, or handed out, is part of the learner's state."""
+
+    @property
+    def heeds(self) -> bool:
+        """Whether it learns: priorities are for it, and its weights count."""
 
     def update(self, number: int, rows: Array, priorities: Array) -> None:
         """The priorities [B] that draw `number`, whose rows [B] these are, has brought; from any thread.

@@ -69,18 +69,20 @@ class Sight:
 
     def newest(self, seq: int, number: int, version: int) -> Moment:
         """What a new draw would see."""
-        return self._moment(Horizon(seq, self.seen), number, version)
+        return self._moment(Horizon(seq, self._seen_for(version)), number)
 
     def of_draw(self, seq: int, number: int, version: int, *, anew: bool = False) -> Moment:
         """What draw `number` sees, which is written down; commit `seq` is the newest. `anew`: as if it were new."""
         known = None if anew else self._horizons.of(number)
         if known is not None:
             self._lose_again(known.seen.lost)
-        seen = self.seen if known is None else msgspec.structs.replace(known.seen, lost=self.seen.lost)
+        seen = self._seen_for(version)
+        if known is not None:
+            seen = msgspec.structs.replace(known.seen, lost=seen.lost, version=known.seen.version or version)
         horizon = Horizon(seq if known is None else min(seq, known.seq), seen)
         if horizon != known:
             self._horizons.keep(number, horizon)
-        return self._moment(horizon, number, version)
+        return self._moment(horizon, number)
 
     def rewards(self, at: Moment) -> Late | None:
         """Where rewards come from that are not the rows' own."""
@@ -120,9 +122,14 @@ class Sight:
         if not self._index.lost.issuperset(chunks):
             self._lose(chunks)
 
-    def _moment(self, horizon: Horizon, number: int, version: int) -> Moment:
-        if self._last is None or self._last[0] != horizon:
-            self._last = (horizon, self._made(horizon))
+    def _seen_for(self, version: int) -> Seen:
+        return msgspec.structs.replace(self.seen, version=version)
+
+    def _moment(self, horizon: Horizon, number: int) -> Moment:
+        version = horizon.seen.version
+        seen = Horizon(horizon.seq, msgspec.structs.replace(horizon.seen, version=0))
+        if self._last is None or self._last[0] != seen:
+            self._last = (seen, self._made(seen))
         return self._last[1].after(number, version)
 
     def _made(self, horizon: Horizon) -> Moment:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def learner(run: Path, config: LearnerConfig = CONFIG, *, log: MemoryLog | None 
         parts["open_log"] = lambda _: log
     given = {"seed": 5, "demonstrations": 3, "permit": lambda _: None, "clock": TickingClock(), **changes}
     given["parts"] = Parts(**parts)
-    return Learner(run, config, ALGORITHM, ReplayConfig(capacity_rows=1000), **given)
+    return Learner(run, config, ALGORITHM, given.pop("replay", ReplayConfig(capacity_rows=1000)), **given)
 
 
 def resting(run: Path, log: MemoryLog, config: LearnerConfig | None = None, **changes: Any) -> Learner:  # noqa: ANN401
@@ -500,7 +501,7 @@ def test_the_permit_is_the_smaller_of_the_limiters_and_the_stalenesss(tmp_path: 
 def test_robots_are_let_on_while_nothing_in_the_replay_is_fresh_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Replay, "can_sample", lambda self, version=0: self.online_rows < 200)
+    monkeypatch.setattr(Replay, "can_sample", lambda self, version=0, size=1: self.online_rows < 200)
     told: list[int | None] = []
     fresh = LearnerConfig(
         warmup_rows=50, tolerance=20.0, publish_every=10, staleness=StalenessConfig(max_versions=0)
@@ -523,3 +524,65 @@ def test_a_manifest_from_before_staleness_and_columns_is_read(tmp_path: Path) ->
     again = resting(run, memory_log(10), config)
     assert again.staleness is not None
     assert again.staleness.state.accepted == 20  # of 13 rows, not less than the 4 versions have used
+
+
+def queued(ahead: int, max_versions: int = 100) -> ReplayConfig:
+    return ReplayConfig(capacity_rows=1000, sampler={"name": "on_policy", "max_versions": max_versions}, ahead=ahead)
+
+
+class _Killed(Exception):
+    pass
+
+
+def seen_by(run: Path, replay: ReplayConfig, *, die_at: int | None = None) -> list[bytes]:
+    """The actions of each batch that a learner has, which dies before update number `die_at` of its life."""
+    seen: list[bytes] = []
+
+    def watch(batch: Batch) -> None:
+        if len(seen) == die_at:
+            raise _Killed
+        seen.append(batch.action.tobytes())
+
+    config = LearnerConfig(warmup_rows=50, tolerance=100.0, publish_every=10, max_updates=25, checkpoint_s=0.02)
+    disk = _SlowDisk(0.2 if die_at else 0.0)  # what is saved is older than what was learned when it dies
+    one = learner(run, config, log=memory_log(30), make=watched(watch), replay=replay, disk=disk)
+    with suppress(_Killed):
+        one.run()
+    return seen
+
+
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_a_killed_learner_goes_on_with_the_on_policy_data_that_it_had_not_learned_from(
+    tmp_path: Path, ahead: int
+) -> None:
+    whole = seen_by(tmp_path / "whole" / "run", queued(ahead))
+    assert len(whole) == 25
+    taken = np.concatenate([np.frombuffer(b, np.float32).reshape(8, -1) for b in whole])
+    assert len(np.unique(taken, axis=0)) == 25 * 8  # nothing twice
+    run, resumed = tmp_path / "killed" / "run", []
+    for die_at in (9, 8, None):
+        manifest = Checkpoints(run).manifest()
+        resumed.append(0 if manifest is None else manifest.state.updates)
+        assert seen_by(run, queued(ahead), die_at=die_at) == whole[resumed[-1] :][:die_at]
+    assert 0 < resumed[1] <= resumed[2] < 17
+    ends = [Checkpoints(path).manifest() for path in (tmp_path / "whole" / "run", run)]
+    queues = [end.state.fresh for end in ends if end is not None]
+    assert queues[0] is not None
+    assert queues[0] == queues[1]
+    assert (queues[0].arrived, queues[0].taken, queues[0].taken_rows) == (27, 22, 25 * 8)
+
+
+def test_a_learner_that_has_nothing_fresh_waits_and_lets_the_robots_on(tmp_path: Path) -> None:
+    told: list[int | None] = []
+    one = resting(tmp_path / "run", memory_log(30), replay=queued(0), permit=told.append)
+    assert one.position.updates == 243 // 8
+    status = one.status()
+    counts = [status[f"fresh_{name}"] for name in ("waiting", "taken", "expired", "refused")]
+    assert counts == [1, 26, 0, 0]
+    assert told[-1] == max(243 + 8, one.limiter.permit(30) or 0)
+    stale = resting(tmp_path / "stale" / "run", memory_log(30), replay=queued(0, max_versions=0))
+    assert stale.position.updates == 10  # the second version makes version 1 too old
+    manifest = Checkpoints(tmp_path / "stale" / "run").manifest()
+    assert manifest is not None
+    assert manifest.state.fresh is not None
+    assert manifest.state.fresh.taken_rows == 72

@@ -128,7 +128,9 @@ def test_without_mujoco_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.slow
 def test_importing_the_tables_loads_no_vendor_sdk() -> None:
     code = (
-        "import sys, hal.make; print([m for m in ('mujoco', 'mink', 'gymnasium', 'torch', 'ray') if m in sys.modules])"
+        "import sys, hal.make\n"
+        "sdks = ('mujoco', 'mink', 'gymnasium', 'torch', 'ray', 'xarm', 'serial')\n"
+        "print([m for m in sdks if m in sys.modules])"
     )
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, timeout=120,

@@ -8,7 +8,6 @@ Each thread has holds of its own; those of one Reader may be entered and fetch a
 where a transaction begins or ends, and copying, hashing and decoding let other threads run.
 """
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -22,7 +21,6 @@ import numpy as np
 from user_rl.errors import StorageCorrupt
 from user_rl.log.chunk import RAW, STEP_KEY, TRAILER, ChunkRef, check_value
 from user_rl.log.coded import Coded, Rows, bytes_of
-from user_rl.log.mapped import address_of, base_of
 from user_rl.log.segment import Segment, SegmentGone
 from user_rl.rows import Schema
 from user_rl.specs import Array
@@ -52,7 +50,6 @@ class _Held:
     chunks: "lmdb._Database"
     ends: ExitStack
     sealed: bool
-    file: tuple[int, int | None] | None = None  # its descriptor, and where it is mapped; once asked for
     known: dict[int, memoryview] = field(default_factory=dict)  # values by seq: `get` touches every page of a value
 
     def get(self, ref: ChunkRef) -> memoryview | None:
@@ -99,15 +96,15 @@ class Hold:
         return self._coded(ref, value, schema).plain
 
     def where(self, ref: ChunkRef) -> tuple[int, int] | None:
-        """The file descriptor and the place in it of a raw chunk's first record, for `pread`; None where the segment is
-        still written to, or its map cannot be found. Raises as `plain` does."""
-        value, held = self._value(ref), self._held[ref.segment]
-        if not held.sealed or ref.form != RAW:
+        """The file descriptor and the place in it of a raw chunk's first record, for `pread` while this is entered;
+        None where the chunk does not lie on pages of its own, or its map cannot be found. Raises as `plain` does."""
+        if ref.form != RAW:
             return None
-        if held.file is None:
-            held.file = _file(held)
-        fd, base = held.file
-        return None if base is None else (fd, address_of(value) - base)
+        places = self._of(ref).segment.places
+        if (found := places.of(ref.seq)) is None:
+            places.note(ref.seq, self._value(ref))
+            found = places.of(ref.seq)
+        return found
 
     def fetch(self, ref: ChunkRef, rows: Rows, out: Array) -> None:
         """Writes the chunk's records at the offsets `rows` (integers [N], or a slice) into `out`, N adjacent records of
@@ -131,16 +128,11 @@ class Hold:
         return Coded(value[: -TRAILER.size], ref.count, schema.dtype)
 
     def _value(self, ref: ChunkRef, *, check: bool = True) -> memoryview:
-        assert self._entered, "a hold is entered before rows are looked at"
-        held = self._held.get(ref.segment)
-        if held is None:
-            held = self._begin(ref)
-        else:
-            self._held.move_to_end(ref.segment)
-            if (known := held.known.get(ref.seq)) is not None:
-                if check and ref.seq not in self._source.sound:
-                    self._check(ref, known)
-                return known
+        held = self._of(ref)
+        if (known := held.known.get(ref.seq)) is not None:
+            if check and ref.seq not in self._source.sound:
+                self._check(ref, known)
+            return known
         value = held.get(ref)
         if value is None and not held.sealed:  # committed since this batch began
             self._renew(held)
@@ -151,6 +143,14 @@ class Hold:
             self._check(ref, value)
         held.known[ref.seq] = value
         return value
+
+    def _of(self, ref: ChunkRef) -> _Held:
+        assert self._entered, "a hold is entered before rows are looked at"
+        held = self._held.get(ref.segment)
+        if held is None:
+            return self._begin(ref)
+        self._held.move_to_end(ref.segment)
+        return held
 
     def _check(self, ref: ChunkRef, value: memoryview) -> None:
         row_bytes = self._source.schema(ref.stream).row_bytes
@@ -186,13 +186,6 @@ class Hold:
             held.ends.close()
             if held.sealed:
                 held.segment.close()  # once nobody else reads in it
-
-
-def _file(held: _Held) -> tuple[int, int | None]:
-    path = held.segment.path / "data.mdb"
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    held.ends.callback(os.close, fd)
-    return fd, base_of(path)
 
 
 def _check_offsets(ref: ChunkRef, rows: Array) -> None:

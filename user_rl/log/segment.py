@@ -24,6 +24,7 @@ from user_rl.log.chunk import NUMBER_KEY, SEQ_KEY, STEP_KEY, Span, StreamEntry, 
 from user_rl.log.durable import translated
 from user_rl.log.episodes import Part, part_from_value
 from user_rl.log.lock import FORMAT
+from user_rl.log.places import Places
 from user_rl.rows import Klass
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Segment:
         self.footer = _read_footer(path)
         self._writable = writable and self.footer is None
         self._env: lmdb.Environment | None = None
+        self.places = Places(path / "data.mdb")
         self._readers, self._closing = 0, False
         self._tables: dict[str, lmdb._Database] = {}
 
@@ -212,6 +214,7 @@ class Segment:
         """Closes the environment, if it is open, once nobody reads in it."""
         self._closing = self._readers > 0
         if self._env is not None and not self._closing:
+            self.places.close()
             self._env.close()
             self._env = None
 

@@ -9,6 +9,7 @@ from cloud.store.samplers.around import Around
 from cloud.store.samplers.demonstrations import Demonstrations, DemonstrationsConfig
 from cloud.store.samplers.fresh import FreshConfig, fresh
 from cloud.store.samplers.mixture import Mixture, MixtureConfig
+from cloud.store.samplers.on_policy import OnPolicy, OnPolicyConfig
 from cloud.store.samplers.origin import RobotConfig, TaskConfig, robot, task
 from cloud.store.samplers.outcome import OutcomeConfig, outcome
 from cloud.store.samplers.prioritised import Prioritised, PrioritisedConfig
@@ -27,6 +28,7 @@ SAMPLERS: dict[str, tuple[Make, type]] = {
     "mixture": (Mixture, MixtureConfig),
     "outcome": (outcome, OutcomeConfig),
     "fresh": (fresh, FreshConfig),
+    "on_policy": (OnPolicy, OnPolicyConfig),
     "robot": (robot, RobotConfig),
     "task": (task, TaskConfig),
     "ready": (ready, ReadyConfig),

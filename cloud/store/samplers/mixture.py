@@ -50,18 +50,22 @@ class Mixture:
         ] = {}  # by draw: where the parts begin in the batch, until their priorities come
 
     def can_draw(self, at: Moment) -> bool:
-        return any(part.can_draw(at) for part in self.parts)
+        return self._sizes(at, at.count) is not None
 
     def draw(self, at: Moment, rng: np.random.Generator, count: int) -> Drawn:
-        able = [part.can_draw(at) for part in self.parts]
-        if not any(able):
-            raise NothingToDraw(f"none of {len(able)} parts of the mixture has a row that may be drawn; wait for rows")
-        each = counts([s for s, here in zip(self._shares, able, strict=True) if here], count)
-        sizes = [each.pop(0) if here else 0 for here in able]
+        sizes = self._sizes(at, count)
+        if sizes is None:
+            raise NothingToDraw(
+                f"none of {len(self.parts)} parts of the mixture has a row that may be drawn; wait for rows"
+            )
         drawn = [part.draw(at, rng, size) for part, size in zip(self.parts, sizes, strict=True) if size]
-        if self._learning:
+        if self.heeds:
             self._cuts[at.number] = [0, *np.cumsum(sizes).tolist()]
         return Drawn(np.concatenate([d.rows for d in drawn]), np.concatenate([d.weights for d in drawn]))
+
+    @property
+    def heeds(self) -> bool:
+        return any(part.heeds for part in self._learning.values())
 
     def update(self, number: int, rows: Array, priorities: Array) -> None:
         cuts = self._cuts.pop(number, [0] * (len(self.parts) + 1))
@@ -84,6 +88,18 @@ class Mixture:
         for i, part in self._learning.items():
             prefix = f"{i}."
             part.load_state_dict({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
+
+    def _sizes(self, at: Moment, count: int) -> list[int] | None:
+        """How many each part draws; a part that has not so many leaves its share to the others. None: all have none."""
+        able = [True] * len(self.parts)
+        while any(able):
+            each = counts([s for s, here in zip(self._shares, able, strict=True) if here], count)
+            sizes = [each.pop(0) if here else 0 for here in able]
+            short = [i for i, n in enumerate(sizes) if n and not self.parts[i].can_draw(at.asking(n))]
+            if not short:
+                return sizes
+            able = [here and i not in short for i, here in enumerate(able)]
+        return None
 
 
 def counts(shares: Sequence[float], size: int) -> list[int]:

@@ -55,6 +55,8 @@ class _Step:
 class Prioritised:
     """See cloud.store.sampler.Sampler and Learning."""
 
+    heeds = True
+
     def __init__(self, config: PrioritisedConfig, around: Around) -> None:
         self.config, self._look_ahead = config, around.look_ahead
         self._lock = threading.Lock()

@@ -20,6 +20,10 @@ class Within:
     def draw(self, at: Moment, rng: np.random.Generator, count: int) -> Drawn:
         return self.inner.draw(at.within(self._gate(at)), rng, count)
 
+    @property
+    def heeds(self) -> bool:
+        return isinstance(self.inner, Learning) and self.inner.heeds
+
     def update(self, number: int, rows: Array, priorities: Array) -> None:
         if isinstance(self.inner, Learning):
             self.inner.update(number, rows, priorities)

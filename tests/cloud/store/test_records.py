@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from user_rl.errors import StorageCorrupt
 from user_rl.log import Log, LogConfig, Reader
 from user_rl.log.chunk import ChunkRef
 from user_rl.log.segment import SegmentGone
-from user_rl.rows import Schema, make_schema
+from user_rl.rows import Klass, Schema, make_schema
 from user_rl.specs import Array, Image
 
 SCHEMA = state_schema()
@@ -192,6 +193,83 @@ def test_reading_is_cold_until_a_copy_was_as_fast_as_memory() -> None:
     assert coldness.is_cold
 
 
+def in_memory(fd: int, place: int, size: int) -> bool:
+    """Whether the system has these bytes of a file and need not ask the disk; asking brings them."""
+    try:
+        return os.preadv(fd, [bytearray(size)], place, os.RWF_NOWAIT) == size
+    except BlockingIOError:
+        return False
+
+
+def forget(path: Path) -> None:
+    """Puts a log's files out of memory, but for what is mapped."""
+    for file in path.glob("*/data.mdb"):
+        with file.open("rb") as data:
+            os.fsync(data.fileno())
+            os.posix_fadvise(data.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """What the system is told to bring, and what is waited for: (place, bytes)."""
+    calls, advise, read = list[tuple[str, int, int]](), os.posix_fadvise, os.preadv
+
+    def told(fd: int, at: int, size: int, advice: int) -> None:
+        names = {os.POSIX_FADV_WILLNEED: "told", os.POSIX_FADV_RANDOM: "random"}
+        if advice in names:
+            calls.append((names[advice], at, size))
+        advise(fd, at, size, advice)
+
+    def waited(fd: int, buffers: list[Array], at: int, flags: int = 0) -> int:
+        if not flags:
+            calls.append(("read", at, sum(len(buffer) for buffer in buffers)))
+        return read(fd, buffers, at, flags)
+
+    monkeypatch.setattr(os, "posix_fadvise", told)
+    monkeypatch.setattr(os, "preadv", waited)
+    return calls
+
+
+@pytest.mark.slow
+def test_the_disk_is_told_of_all_cold_rows_before_the_first_is_waited_for_and_of_nothing_else(
+    tmp_path: Path, spans: list[tuple[str, int, int]]
+) -> None:
+    camera = Image(name="observation.images.wrist", height=80, width=80)
+    schema = make_schema({**SCHEMA.observation, camera.name: camera}, SCHEMA.action)
+    whole = np.concatenate([rows_of(schema, number) for number in range(30)])
+    whole["klass"] = Klass.ONLINE
+    with Log(tmp_path, LogConfig()) as written:
+        written.open_stream("a/1/run", schema)
+        for start in range(0, 300, 50):
+            written.append("a/1/run", whole[start : start + 50])
+            written.commit()
+    with closing(opened(tmp_path, schema)) as log:
+        assert log.fetch([*range(300)]).tobytes() == whole.tobytes()  # and held against the digests, once
+        refs, row_bytes, told = log.reader.refs(0, 9), schema.row_bytes, len(spans)
+        log.records.close()
+        log.intake.close()
+        log.reader._segments[-1].close()
+        with log.reader.hold() as hold:
+            fd, start = hold.where(refs[4]) or (-1, -1)
+            forget(tmp_path)
+            if in_memory(fd, start + 40 * row_bytes, row_bytes):
+                pytest.skip("this file system keeps everything in memory")
+            records = Records(log.reader, log.index, schema, threads=1)
+            records.add(refs)
+            out = schema.new(4)
+            records.fetch(np.array([200, 201, 209, 220]), out, np.arange(4))
+            assert out.tobytes() == whole[[200, 201, 209, 220]].tobytes()
+            calls = spans[told:]
+            assert calls.pop(0) == ("random", 0, 0)  # where the file was opened
+            assert [name for name, _, _ in calls] == ["told"] * 3 + ["read"] * 3
+            assert [call[1:] for call in calls[:3]] == [call[1:] for call in calls[3:]]
+            assert calls[0][1:] == (start, 2 * row_bytes)
+            assert in_memory(fd, start + 20 * row_bytes, row_bytes)
+            assert not in_memory(fd, start + 45 * row_bytes, row_bytes)
+            hold.close()
+            records.close()
+
+
 @pytest.mark.slow
 def test_large_rows_are_read_around_the_map_alike_and_checked_too(tmp_path: Path) -> None:
     camera = Image(name="observation.images.wrist", height=40, width=40)
@@ -204,7 +282,7 @@ def test_large_rows_are_read_around_the_map_alike_and_checked_too(tmp_path: Path
             sealed, active = hold.where(refs[0]), hold.where(refs[-1])
         hold.close()
         assert sealed is not None
-        assert active is None  # it is still written to
+        assert active is not None  # also while it is written to
         rows = [row for row in range(600) if not 300 <= row < 310]
         for part in (rows[::3], rows, rows[::-1][::7][::-1]):  # the first is cold
             assert log.fetch(part).tobytes() == everything(schema)[part].tobytes()

@@ -60,6 +60,14 @@ def test_a_mixture_holds_what_its_tree_names() -> None:
             {"name": "fresh", "max_versions": -1},
             r"replay.sampler.max_versions = -1, allowed 0 or more; 0 is on-policy .*",
         ),
+        (
+            {"name": "on_policy", "max_versions": -1},
+            r"replay.sampler.max_versions = -1, allowed 0 or more; 0 is what the newest weights did",
+        ),
+        (
+            {"name": "on_policy", "max_versions": 1, "limit": 0},
+            r"replay.sampler.limit = 0, allowed 1 or more; it is how many episodes may wait",
+        ),
         ({"name": "prioritised", "of": "shown"}, r"replay.sampler.of = 'shown', allowed online, .*; mix two of these"),
         ({"name": "prioritised", "alpha": 1.5}, r"replay.sampler.alpha = 1.5, allowed 0 to 1; change it"),
         ({"name": "prioritised", "epsilon": 0.0}, r"replay.sampler.epsilon = 0.0, allowed 1e-09 to 1; change it"),

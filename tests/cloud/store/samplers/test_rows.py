@@ -14,7 +14,7 @@ from cloud.store.samplers import make_sampler, origin
 from cloud.store.shapes import Shaped, make_shape
 from tests.cloud.store.rows import History, histories
 from tests.cloud.store.samplers.slow import Slow
-from tests.cloud.store.samplers.trees import TREES
+from tests.cloud.store.samplers.trees import AGAIN
 from user_rl.errors import NothingToDraw
 from user_rl.specs import Array
 
@@ -46,7 +46,7 @@ def moments(draw: st.DrawFn) -> tuple[Moment, Slow]:
     return moment, Slow(rows, capacity=capacity, ready=ready, **seen)
 
 
-@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("name", AGAIN)
 @pytest.mark.slow
 @given(moments(), st.sampled_from([1, origin.FEW]))
 @settings(max_examples=60, deadline=None)
@@ -57,7 +57,7 @@ def test_exactly_the_rows_that_may_be_drawn_are_drawn(name: str, pair: tuple[Mom
 
 
 def check_rows(name: str, moment: Moment, slow: Slow) -> None:
-    allowed, sampler = slow.weights(TREES[name]), make_sampler(TREES[name], 2)
+    allowed, sampler = slow.weights(AGAIN[name]), make_sampler(AGAIN[name], 2)
     assert sampler.can_draw(moment) == bool(allowed)
     if not allowed:
         with pytest.raises(NothingToDraw):
@@ -79,13 +79,13 @@ SHAPES = [
 
 
 @pytest.mark.slow
-@given(moments(), st.sampled_from(sorted(TREES)), st.sampled_from(SHAPES), st.booleans())
+@given(moments(), st.sampled_from(sorted(AGAIN)), st.sampled_from(SHAPES), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_every_sample_is_what_a_slow_reading_says(
     pair: tuple[Moment, Slow], name: str, shape: dict[str, Any], relabelled: bool
 ) -> None:
     moment, slow = pair
-    sampler = make_sampler(TREES[name], 2)
+    sampler = make_sampler(AGAIN[name], 2)
     if not sampler.can_draw(moment):
         return
     drawn = sampler.draw(moment, generator(0), 16).rows

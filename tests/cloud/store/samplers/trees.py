@@ -18,6 +18,16 @@ TREES: dict[str, Tree] = {
     "succeeded": {"name": "outcome"},
     "failed": {"name": "outcome", "success": False},
     "fresh": {"name": "fresh", "max_versions": 3},
+    "on-policy": {"name": "on_policy", "max_versions": 100},
+    "on-policy-expiring": {"name": "on_policy", "max_versions": 20},
+    "on-policy-task": {"name": "task", "task": "peg", "sampler": {"name": "on_policy", "max_versions": 100}},
+    "on-policy-mixed": {
+        "name": "mixture",
+        "parts": [
+            {"share": 0.5, "sampler": {"name": "demonstrations"}},
+            {"share": 0.5, "sampler": {"name": "on_policy", "max_versions": 100}},
+        ],
+    },
     "robot": {"name": "robot", "cell": "cell1"},
     "task": {"name": "task", "task": "peg"},
     "ready": {"name": "ready", "column": "reward@classifier-3"},
@@ -41,3 +51,5 @@ TREES: dict[str, Tree] = {
         ],
     },
 }  # fmt: skip
+ONCE = {name for name in TREES if name.startswith("on-policy")}  # hand out each row once: no draw has a distribution
+AGAIN = {name: tree for name, tree in TREES.items() if name not in ONCE}
