@@ -10,7 +10,6 @@ from user_rl.config import Tree
 from user_rl.errors import ConfigError
 from user_rl.files import write_atomically
 
-
 ALIKE = "sim"  # what cells are called that do not differ
 
 
