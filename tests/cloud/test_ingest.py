@@ -431,6 +431,22 @@ def test_demonstrations_are_wanted_until_enough_succeeded(tmp_path: Path) -> Non
     again.log.close()
 
 
+def test_cells_that_share_the_demonstrations_record_no_more_than_their_part(tmp_path: Path) -> None:
+    door = Door(tmp_path, demonstrations=3)
+    door.ingest.demonstrations_each = 2
+    assert door.hello()[1] == Permit(STREAM, UNLIMITED, 2)
+    door.send(episode(0, 0, demonstration=True))
+    door.send(episode(5, 1, demonstration=True))
+    assert door.commit()[-1] == Permit(STREAM, UNLIMITED, 0)
+    other = door.tell(make_hello(stream="cell-1/b1/run"), peer=b"peer-1", user="edge:cell-1")
+    assert other[1] == Permit("cell-1/b1/run", UNLIMITED, 1)
+    door.log.close()
+    again = Door(tmp_path, demonstrations=3)
+    again.ingest.demonstrations_each = 2
+    assert again.hello()[1] == Permit(STREAM, UNLIMITED, 0)
+    again.log.close()
+
+
 def test_a_full_disk_acknowledges_nothing_loses_nothing_and_ends(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
