@@ -223,12 +223,14 @@ def test_a_cell_that_the_layout_does_not_know_is_refused(tree: dict[str, Any], m
     assert message in str(error.value)
 
 
-def test_readings_do_not_overwrite_one_another() -> None:
+def test_readings_and_what_was_sent_do_not_overwrite_one_another() -> None:
     cell = make(FAKE, make_layout([make(FAKE), make(PENDULUM)]))
     cell.open()
     first: Array = cell.robot.read().values
     kept = first.copy()
-    cell.robot.command(np.full(3, 0.05, np.float32))
+    sent = cell.robot.command(np.full(3, 0.05, np.float32))
     cell.robot.read()
+    cell.robot.command(np.full(3, 0.01, np.float32))
     np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(sent, np.array([0.05, 0.05, 0], np.float32))
     cell.close()
