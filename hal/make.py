@@ -18,6 +18,7 @@ from hal.robot import Robot
 from hal.sim.arms import ARM6, PANDA, Arm, SimArmConfig
 from hal.sim.button_press import ButtonPress, ButtonPressConfig
 from hal.sim.camera import SimCamera, SimCameraConfig
+from hal.sim.charger_plugging import ChargerPlugging, ChargerPluggingConfig
 from hal.sim.operator import ScriptedOperator, ScriptedOperatorConfig
 from hal.sim.peg_insertion import PegInsertion, PegInsertionConfig
 from hal.sim.script import Scripted
@@ -165,6 +166,7 @@ ROBOTS: dict[str, Choice[Robot]] = {
 TASKS: dict[str, Choice[Task]] = {
     "peg_insertion": (PegInsertionConfig, _sim_task("peg_insertion", PegInsertion)),
     "button_press": (ButtonPressConfig, _sim_task("button_press", ButtonPress)),
+    "charger_plugging": (ChargerPluggingConfig, _sim_task("charger_plugging", ChargerPlugging)),
     "gymnasium": (GymnasiumTaskConfig, _gymnasium_task),
     "fake": (FakeTaskConfig, _fake_task),
 }

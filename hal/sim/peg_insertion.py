@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, SubElement
 import numpy as np
 
 from hal.end_effector import DeltaEndEffector
-from hal.sim.script import Aim, Glance, Script, left_m
+from hal.sim.script import Hole, Insert, Script
 from hal.sim.tools import PEG_WIDTH_M
 from hal.task import Judgement
 
@@ -22,12 +22,7 @@ _Vector = tuple[float, float, float]
 _RIM_M = 0.002
 _GREEN, _DARK = "0.55 0.64 0.60 1", "0.10 0.11 0.13 1"
 _BLOCK_M, _BLOCK_HEIGHT_M, _FLOOR_M = 0.22, 0.06, 0.03  # width and height of the block; depth of the hole
-
-_ALIGNED_M, _ALIGNED_RAD = 0.0007, 0.03
-_MOUTH_M = -0.0015  # the tip below it is in the hole
-_PRESSED_M = 0.005  # a target so far below the tip means that the rim is in the way
-_GOAL_M = -0.035  # below the floor: lowering never slows down
-_LIFT_STEPS = 2
+_HOLE = Hole(aligned_m=0.0007, goal_m=-0.035)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +75,7 @@ class PegInsertion:
 
     def script(self, hover_m: float) -> Script:
         """See hal.sim.script.Scripted."""
-        return _Insert(hover_m)
+        return Insert(_HOLE, hover_m, lambda glance: np.zeros(3))
 
     def _add_block(self, world: Element) -> None:
         """A square hole out of four walls and a floor, its mouth at the work frame's origin."""
@@ -94,32 +89,6 @@ class PegInsertion:
         floor = (_BLOCK_HEIGHT_M - _FLOOR_M) / 2
         _add_wall(block, (0, 0, -_FLOOR_M - floor), (hole, hole, floor), rgba=_DARK)
         _add_rim(block, hole)
-
-
-class _Insert:
-    """Hovers until aligned, lowers, and lifts again when it hits the rim. See hal.sim.script.Script."""
-
-    def __init__(self, hover_m: float) -> None:
-        self._hover_m = hover_m
-        self._lift_steps = 0
-
-    def begin(self) -> None:
-        self._lift_steps = 0
-
-    def aim(self, glance: Glance) -> Aim:
-        pose = glance.pose
-        in_hole = pose[2] < _MOUTH_M
-        aligned = np.abs(pose[:2]).max() < _ALIGNED_M and abs(pose[3]) < _ALIGNED_RAD
-        if not in_hole and glance.state["tip.offset.z"] < -_PRESSED_M:
-            self._lift_steps = _LIFT_STEPS
-        height_m = _GOAL_M if in_hole or aligned else self._hover_m
-        if self._lift_steps:
-            self._lift_steps -= 1
-            height_m = 2 * self._hover_m
-        return Aim(np.array([0.0, 0.0, height_m, 0.0]), at_m=np.zeros(3))
-
-    def left_m(self, glance: Glance) -> float:
-        return left_m(glance.pose, np.array([0.0, 0.0, _GOAL_M, 0.0]))
 
 
 def _add_rim(block: Element, hole: float) -> None:

@@ -11,6 +11,7 @@ TOUCHES = {"contype": "1", "conaffinity": "1"}  # tools, and things that move
 FIXED = {"contype": "0", "conaffinity": "1"}  # what these touch, and what does not touch its like
 WHITE, DARK, BLACK = "0.92 0.92 0.90 1", "0.22 0.23 0.26 1", "0.10 0.11 0.13 1"
 BLUE, GREEN, ORANGE = "0.30 0.45 0.62 1", "0.55 0.64 0.60 1", "0.90 0.42 0.12 1"
+STEEL = "0.62 0.65 0.70 1"
 RED, YELLOW, WOOD = "0.80 0.16 0.14 1", "0.93 0.76 0.18 1", "0.62 0.55 0.47 1"
 
 
@@ -27,6 +28,17 @@ def add_box(body: Element, at_m: Vector, half_m: Vector, rgba: str, **more: str)
 def add_cylinder(body: Element, at_m: Vector, size_m: tuple[float, float], rgba: str, **more: str) -> None:
     """An upright cylinder of radius and half height `size_m`."""
     SubElement(body, "geom", {"type": "cylinder", "pos": text(at_m), "size": text(size_m), "rgba": rgba} | more)
+
+
+def add_rod(body: Element, start_m: Vector, end_m: Vector, radius_m: float, rgba: str, **more: str) -> None:
+    """A cylinder between two points with half a ball at each."""
+    fields = {"type": "capsule", "fromto": text((*start_m, *end_m)), "size": str(radius_m), "rgba": rgba}
+    SubElement(body, "geom", fields | more)
+
+
+def add_ball(body: Element, at_m: Vector, radius_m: float, rgba: str, **more: str) -> None:
+    """A ball."""
+    SubElement(body, "geom", {"type": "sphere", "pos": text(at_m), "size": str(radius_m), "rgba": rgba} | more)
 
 
 def add_body(parent: Element, name: str, at_m: tuple[float, ...]) -> Element:
