@@ -7,13 +7,14 @@ from hal.joints import DeltaJoints
 from hal.kinematics import MinkKinematics
 from hal.sim.arm import SimArm
 from hal.sim.arms import Arm, Control, SimArmConfig
+from hal.sim.tools import Tool
 from hal.sim.world import scene_xml
 from user_rl.clock import Clock
 
 
-def make_sim_robot(arm: Arm, config: SimArmConfig, *, clock: Clock) -> DeltaEndEffector | DeltaJoints:
-    """`arm` in a world of its own, to which a task may add until it is opened."""
-    bare = scene_xml(arm, [], substep_s=config.substep_s)
+def make_sim_robot(arm: Arm, config: SimArmConfig, tool: Tool, *, clock: Clock) -> DeltaEndEffector | DeltaJoints:
+    """`arm` with `tool` in a world of its own, to which a task may add until it is opened."""
+    bare = scene_xml(arm, [], substep_s=config.substep_s, tool=tool)
     kinematics = MinkKinematics(bare, np.asarray(arm.home), period_s=1.0 / config.rate_hz)
-    hand = DeltaEndEffector(SimArm(arm, config, clock=clock), kinematics, config.hand)
+    hand = DeltaEndEffector(SimArm(arm, config, clock=clock, tool=tool), kinematics, config.hand)
     return DeltaJoints(hand, np.asarray(arm.home), config.joints) if config.control is Control.JOINTS else hand

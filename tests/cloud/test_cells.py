@@ -11,7 +11,7 @@ from user_rl.errors import ConfigError
 
 ROOT: dict[str, Any] = {
     "robot": {"name": "fake", "rate_hz": 20.0}, "task": {"name": "fake", "max_steps": 30, "near_m": 0.2},
-    "cameras": {}, "teleop": {"name": "fake"}, "guard": {"state_limits": {"point.x": [-2, 2]}},
+    "cameras": {}, "teleop": {"name": "fake"}, "guard": {},
 }  # fmt: skip
 PENDULUM = {"robot": {"name": "gymnasium", "id": "Pendulum-v1"}, "task": "gymnasium", "teleop": "none"}
 
@@ -25,11 +25,17 @@ def test_a_run_without_cells_has_one_kind_and_no_layout() -> None:
 
 
 def test_a_cell_has_the_runs_keys_but_for_what_it_changes() -> None:
-    found = trees(near={}, far={"task": {"near_m": 0.1}, "guard": {"state_limits": {"point.y": [-1, 1]}}})
+    found = trees(near={}, far={"task": {"near_m": 0.1}, "guard": {"max_state_age_s": 1.0}})
     assert {k: v for k, v in found["near"].items() if k != "layout"} == ROOT
     assert found["far"]["task"] == {"name": "fake", "max_steps": 30, "near_m": 0.1}
-    assert found["far"]["guard"] == {"state_limits": {"point.x": [-2, 2], "point.y": [-1, 1]}}
+    assert found["far"]["guard"] == {"max_state_age_s": 1.0}
     assert found["far"]["robot"] == ROOT["robot"]
+
+
+def test_a_group_within_a_part_keeps_the_keys_that_are_not_named() -> None:
+    front = {"name": "fake", "height": 8, "width": 12}
+    found = cell_trees(ROOT | {"cameras": {"front": front}, "cells": {"a": {"cameras": {"front": {"height": 8}}}}})
+    assert found["a"]["cameras"] == {"front": front}
 
 
 def test_another_choice_begins_with_its_own_defaults() -> None:
