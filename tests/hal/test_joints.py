@@ -48,9 +48,9 @@ def state_of(arm: DeltaJoints) -> dict[str, float]:
     return dict(zip(arm.spec.state.names, arm.read().values.tolist(), strict=True))
 
 
-def simulated(name: str, **robot: Any) -> Any:  # noqa: ANN401
+def simulated(name: str, task: str = "peg_insertion") -> Any:  # noqa: ANN401
     tree = {
-        "robot": {"name": name, "control": "joints", **robot}, "task": {"name": "peg_insertion"},
+        "robot": {"name": name, "control": "joints"}, "task": {"name": task},
         "teleop": {"name": "scripted"},
     }  # fmt: skip
     return make_cell(build(CellConfig, tree), name="cell", clock=FreeRunningClock(), seed=1)
@@ -153,16 +153,17 @@ def test_whatever_is_commanded_the_tool_points_down_inside_the_workspace(name: s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["panda_sim", "arm6_sim"])
-def test_the_scripted_operator_inserts_the_peg_joint_by_joint(name: str) -> None:
-    cell = simulated(name)
+@pytest.mark.parametrize("task", ["peg_insertion", "button_press"])
+def test_the_scripted_operator_succeeds_joint_by_joint(name: str, task: str) -> None:
+    cell = simulated(name, task)
     cell.open()
     try:
-        assert sum(inserts(cell, seed) for seed in range(10)) == 10
+        assert sum(succeeds(cell, seed) for seed in range(20)) >= 19
     finally:
         cell.close()
 
 
-def inserts(cell: Any, seed: int) -> bool:  # noqa: ANN401
+def succeeds(cell: Any, seed: int) -> bool:  # noqa: ANN401
     cell.task.reset(seed)
     cell.teleop.begin(demonstrate=True)
     for _ in range(cell.task.max_steps):
