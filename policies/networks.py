@@ -101,7 +101,8 @@ class Actor(nn.Module):
 
     def mask(self, features_bf: Tensor) -> Tensor | None:
         """[B, A]: 1 for the elements of the action that are there; None: all are. The normaliser left it as it was."""
-        return features_bf[:, list(self.spec.mask)] if self.spec.mask else None
+        mask_ba: Tensor | None = features_bf[:, list(self.spec.mask)] if self.spec.mask else None
+        return mask_ba
 
 
 def squashed_log_prob(raw_ba: Tensor, noise_ba: Tensor, log_std_ba: Tensor, mask_ba: Tensor | None = None) -> Tensor:
