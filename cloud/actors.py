@@ -67,7 +67,7 @@ class LearnerActor:
     def __init__(self, root: str, config: LaunchConfig) -> None:
         import torch
 
-        os.nice(config.learner.nice)
+        os.nice(10)
         torch.set_num_threads(config.learner.threads)
         folder = RunFolder(Path(root))
         self._learner = Learner(

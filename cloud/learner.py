@@ -61,7 +61,6 @@ class LearnerConfig:
     publish_every: int = 100  # updates
     keep_versions: int = 10
     threads: int = 1  # of torch
-    nice: int = 10  # behind what else runs on the machine, such as an edge that keeps a real robot's time
     checkpoint_s: float = 20.0
     metrics_s: float = 1.0
     max_minutes: float | None = None  # of training time, which begins with the first update
