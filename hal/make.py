@@ -21,6 +21,7 @@ from hal.sim.camera import SimCamera, SimCameraConfig
 from hal.sim.charger_plugging import ChargerPlugging, ChargerPluggingConfig
 from hal.sim.operator import ScriptedOperator, ScriptedOperatorConfig
 from hal.sim.peg_insertion import PegInsertion, PegInsertionConfig
+from hal.sim.pick_and_place import PickAndPlace, PickAndPlaceConfig
 from hal.sim.script import Scripted
 from hal.sim.sighted import Scenic, Sighted
 from hal.sim.tools import Tool
@@ -148,7 +149,7 @@ def _fake_task(config: FakeTaskConfig, parts: Parts) -> Task:
 
 def _simulated(parts: Parts, who: str) -> Any:  # noqa: ANN401  # (hand, arm); the arm's type would load mujoco
     hand = parts.robot
-    while isinstance(hand, Sighted):
+    while not isinstance(hand, DeltaEndEffector) and hasattr(hand, "robot"):
         hand = hand.robot
     if not (isinstance(hand, DeltaEndEffector) and hasattr(hand.robot, "world")):
         allowed = " or ".join(f"robot={name}" for name, (cls, _) in ROBOTS.items() if cls is SimArmConfig)
@@ -167,6 +168,7 @@ TASKS: dict[str, Choice[Task]] = {
     "peg_insertion": (PegInsertionConfig, _sim_task("peg_insertion", PegInsertion)),
     "button_press": (ButtonPressConfig, _sim_task("button_press", ButtonPress)),
     "charger_plugging": (ChargerPluggingConfig, _sim_task("charger_plugging", ChargerPlugging)),
+    "pick_and_place": (PickAndPlaceConfig, _sim_task("pick_and_place", PickAndPlace)),
     "gymnasium": (GymnasiumTaskConfig, _gymnasium_task),
     "fake": (FakeTaskConfig, _fake_task),
 }
