@@ -18,6 +18,7 @@ from hal.robot import Robot
 from hal.sim.arms import ARM6, PANDA, Arm, SimArmConfig
 from hal.sim.button_press import ButtonPress, ButtonPressConfig
 from hal.sim.camera import SimCamera, SimCameraConfig
+from hal.sim.cap_tightening import CapTightening, CapTighteningConfig
 from hal.sim.charger_plugging import ChargerPlugging, ChargerPluggingConfig
 from hal.sim.operator import ScriptedOperator, ScriptedOperatorConfig
 from hal.sim.peg_insertion import PegInsertion, PegInsertionConfig
@@ -169,6 +170,7 @@ TASKS: dict[str, Choice[Task]] = {
     "button_press": (ButtonPressConfig, _sim_task("button_press", ButtonPress)),
     "charger_plugging": (ChargerPluggingConfig, _sim_task("charger_plugging", ChargerPlugging)),
     "pick_and_place": (PickAndPlaceConfig, _sim_task("pick_and_place", PickAndPlace)),
+    "cap_tightening": (CapTighteningConfig, _sim_task("cap_tightening", CapTightening)),
     "gymnasium": (GymnasiumTaskConfig, _gymnasium_task),
     "fake": (FakeTaskConfig, _fake_task),
 }
