@@ -25,6 +25,7 @@ from hal.sim.peg_insertion import PegInsertion, PegInsertionConfig
 from hal.sim.pick_and_place import PickAndPlace, PickAndPlaceConfig
 from hal.sim.script import Scripted
 from hal.sim.sighted import Scenic, Sighted
+from hal.sim.table_cleanup import TableCleanup, TableCleanupConfig
 from hal.sim.tools import Tool
 from hal.task import Task
 from hal.teleop import Teleop
@@ -171,6 +172,7 @@ TASKS: dict[str, Choice[Task]] = {
     "charger_plugging": (ChargerPluggingConfig, _sim_task("charger_plugging", ChargerPlugging)),
     "pick_and_place": (PickAndPlaceConfig, _sim_task("pick_and_place", PickAndPlace)),
     "cap_tightening": (CapTighteningConfig, _sim_task("cap_tightening", CapTightening)),
+    "table_cleanup": (TableCleanupConfig, _sim_task("table_cleanup", TableCleanup)),
     "gymnasium": (GymnasiumTaskConfig, _gymnasium_task),
     "fake": (FakeTaskConfig, _fake_task),
 }
