@@ -20,11 +20,14 @@ from hal.robot import Robot
 from hal.sim.arms import ARM6, PANDA, Arm, SimArmConfig
 from hal.sim.button_press import ButtonPress, ButtonPressConfig
 from hal.sim.camera import SimCamera, SimCameraConfig
+from hal.sim.cap_tightening import CapTightening, CapTighteningConfig
 from hal.sim.charger_plugging import ChargerPlugging, ChargerPluggingConfig
 from hal.sim.operator import ScriptedOperator, ScriptedOperatorConfig
 from hal.sim.peg_insertion import PegInsertion, PegInsertionConfig
+from hal.sim.pick_and_place import PickAndPlace, PickAndPlaceConfig
 from hal.sim.script import Scripted
 from hal.sim.sighted import Scenic, Sighted
+from hal.sim.table_cleanup import TableCleanup, TableCleanupConfig
 from hal.sim.tools import Tool
 from hal.task import Task
 from hal.teleop import Teleop
@@ -163,7 +166,7 @@ def _fake_task(config: FakeTaskConfig, parts: Parts) -> Task:
 
 def _simulated(parts: Parts, who: str) -> Any:  # noqa: ANN401  # (hand, arm); the arm's type would load mujoco
     hand = parts.robot
-    while isinstance(hand, Sighted):
+    while not isinstance(hand, DeltaEndEffector) and hasattr(hand, "robot"):
         hand = hand.robot
     if not (isinstance(hand, DeltaEndEffector) and hasattr(hand.robot, "world")):
         allowed = " or ".join(f"robot={name}" for name, (cls, _) in ROBOTS.items() if cls is SimArmConfig)
@@ -182,6 +185,9 @@ TASKS: dict[str, Choice[Task]] = {
     "peg_insertion": (PegInsertionConfig, _sim_task("peg_insertion", PegInsertion)),
     "button_press": (ButtonPressConfig, _sim_task("button_press", ButtonPress)),
     "charger_plugging": (ChargerPluggingConfig, _sim_task("charger_plugging", ChargerPlugging)),
+    "pick_and_place": (PickAndPlaceConfig, _sim_task("pick_and_place", PickAndPlace)),
+    "cap_tightening": (CapTighteningConfig, _sim_task("cap_tightening", CapTightening)),
+    "table_cleanup": (TableCleanupConfig, _sim_task("table_cleanup", TableCleanup)),
     "gymnasium": (GymnasiumTaskConfig, _gymnasium_task),
     "fake": (FakeTaskConfig, _fake_task),
 }

@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 
 from hal.sim.arms import Arm, add_arm, add_motors
-from hal.sim.tools import Tool
+from hal.sim.tools import Tool, add_fingers_motors
 from user_rl.errors import RobotUnreachable
 from user_rl.specs import Array
 
@@ -79,6 +79,15 @@ class World:
         position: Array = self.data.qpos[self._places[joint]]
         return position
 
+    def grip(self, width_m: float) -> None:
+        """Lets the fingers pull towards `width_m` between them from now on."""
+        self.data.ctrl[len(self.arm.joints) :] = width_m / 2
+
+    @property
+    def width_m(self) -> float:
+        """What is between the fingers."""
+        return float(self.where("finger_right")[0] + self.where("finger_left")[0])
+
     def advance(self, target: Array, substeps: int) -> None:
         """Lets the motors pull towards `target` [J] rad for so many substeps."""
         self.data.ctrl[: len(target)] = target
@@ -129,5 +138,7 @@ def scene_xml(arm: Arm, furniture: list[Furniture], *, substep_s: float, tool: T
     add_arm(body, arm, tool)
     for add in furniture:
         add(body)
-    add_motors(SubElement(root, "actuator"), arm)
+    actuators = SubElement(root, "actuator")
+    add_motors(actuators, arm)
+    add_fingers_motors(actuators, tool)
     return tostring(root, encoding="unicode")

@@ -13,6 +13,7 @@ from hal.make import CellConfig, make_cell
 from tests.hal.gantry import ORIGIN, Gantry, Identity
 from user_rl.clock import FreeRunningClock
 from user_rl.config import build
+from user_rl.errors import ConfigError
 from user_rl.specs import Array
 
 HAND = EndEffectorConfig(
@@ -174,3 +175,8 @@ def succeeds(cell: Any, seed: int) -> bool:  # noqa: ANN401
         if cell.task.judge().success:
             return True
     return False
+
+
+def test_a_gripper_is_not_driven_joint_by_joint() -> None:
+    with pytest.raises(ConfigError, match="robot.control = joints at a task with a gripper, allowed tip; set robot"):
+        simulated("panda_sim", "pick_and_place")
