@@ -178,5 +178,5 @@ def succeeds(cell: Any, seed: int) -> bool:  # noqa: ANN401
 
 
 def test_a_gripper_is_not_driven_joint_by_joint() -> None:
-    with pytest.raises(ConfigError, match="robot.control = joints at a task with a gripper, allowed tip; set robot"):
+    with pytest.raises(ConfigError, match=r"robot\.control = joints at a task with a gripper, allowed tip; set robot"):
         simulated("panda_sim", "pick_and_place")
