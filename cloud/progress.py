@@ -35,7 +35,7 @@ class Progress:
     def show(self, status: Status) -> None:
         """Draws `status` as `Driver.status` returns it."""
         now_s = self._clock.now_s()
-        if now_s >= self._next_point_s and status.get("episodes"):
+        if now_s >= self._next_point_s and status.get("success_rate") is not None:
             self._history = [*self._history, float(status["success_rate"])][-HISTORY:]
             self._next_point_s = now_s + 5.0
         if self._console.is_terminal:

@@ -78,6 +78,14 @@ def test_a_spark_stays_inside_its_blocks() -> None:
     assert spark([-1.0, 0.0, 0.5, 1.0, 2.0]) == "  ▄██"
 
 
+def test_episodes_that_a_person_helped_in_have_no_success_rate_and_break_nothing() -> None:
+    clock, out = FakeClock(), io.StringIO()
+    progress = Progress("peg-1", clock=clock, file=out)
+    progress.show(STATUS | {"success_rate": None, "episodes": 3})
+    progress.close()
+    assert "success, last 50 -, episodes 3" in out.getvalue()
+
+
 def test_a_log_gets_one_line_every_ten_seconds() -> None:
     clock, out = FakeClock(), io.StringIO()
     progress = Progress("peg-1", clock=clock, file=out)
