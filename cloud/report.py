@@ -97,7 +97,7 @@ def draw_curve(path: Path, points: list[dict[str, Any]], report: Mapping[str, An
         axes.plot(minutes, [100 * (p.get("success_rate") or 0.0) for p in points], color=SUCCESS, linewidth=2.2)
     for colour, (name, cell) in zip(cycle(OF_CELLS), cells.items(), strict=False):
         label = f"{name}: {cell['robot']} at {cell['task']}"
-        axes.plot(minutes, [100 * _exploring(p, cell) for p in points], color=colour, linewidth=2.2, label=label)
+        axes.plot(minutes, [100 * exploring(p, cell) for p in points], color=colour, linewidth=2.2, label=label)
     axes.set(xlabel="training time, minutes", ylim=(-3, 103), xlim=(0, max(minutes, default=0) or 1))
     axes.set_ylabel("success over the last 50 episodes, %", color=SUCCESS)
     axes.set_title(title, loc="left", fontweight="bold")
@@ -112,7 +112,7 @@ def draw_curve(path: Path, points: list[dict[str, Any]], report: Mapping[str, An
     figure.savefig(path)
 
 
-def _exploring(point: Mapping[str, Any], cell: Mapping[str, Any]) -> float:
+def exploring(point: Mapping[str, Any], cell: Mapping[str, Any]) -> float:
     """The success of a cell's edges by then."""
     rates = [rate for edge, rate in (point.get("success_by_cell") or {}).items() if edge in cell["edges"]]
     return fmean(rates) if rates else 0.0
