@@ -96,7 +96,8 @@ class Actor(nn.Module):
 
     def mode(self, features_bf: Tensor) -> Tensor:
         """The action [B, A] that is likeliest before tanh."""
-        mask_ba, action_ba = self.mask(features_bf), self(features_bf)[0].tanh()
+        action_ba: Tensor = self(features_bf)[0].tanh()
+        mask_ba = self.mask(features_bf)
         return action_ba if mask_ba is None else action_ba * mask_ba
 
     def mask(self, features_bf: Tensor) -> Tensor | None:
