@@ -102,7 +102,7 @@ def _by_cell(
         edges = [edge_name(folder, name, i) for i in range(config.robots.count)]
         recent = [exploring[edge] for edge in edges if edge in exploring]
         found[name] = {
-            "robot": cell["robot"]["name"], "task": cell["task"]["name"],
+            "robot": cell["robot"]["name"], "task": cell["task"]["name"], "edges": edges,
             "success_rate_last_50": fmean(recent) if recent else None,
             **{key: measured.get(name, {}).get(key) for key in ("success_rate", "episodes", "mean_steps")},
         }  # fmt: skip

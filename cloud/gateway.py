@@ -98,14 +98,14 @@ class Gateway:
 
     def share_demonstrations(self, each: int | None) -> None:
         """How many of the demonstrations one cell records; None: whoever comes first. Before `run`."""
-        self._ingest.demonstrations_each = each
+        self._ingest.quota.each = each
 
     def status(self) -> dict[str, Any]:
         """Counters: what came, what was refused, who is there."""
         ingest = self._ingest
         return {
             "rows": ingest.rows, "bytes": ingest.bytes, "refused": ingest.refused + self._experience.refused,
-            "online_rows": ingest.online_rows, "demonstrations": ingest.demonstrations, "cells": ingest.cells,
+            "online_rows": ingest.online_rows, "demonstrations": ingest.quota.shown, "cells": ingest.cells,
             "disk_full": ingest.full, "weights_bytes": self._weights.bytes, "labels": dict(self._labels.counts),
         }  # fmt: skip
 

@@ -7,7 +7,6 @@ once a second at most per stream, until the edge says Hello again. A full disk a
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,12 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cloud.episodes import EpisodeSum, EpisodeTally, online_steps
+from cloud.quota import Quota
 from user_rl.channels import Received
 from user_rl.clock import Clock
 from user_rl.errors import ConfigError, SchemaMismatch, SpecError, StorageFull, WireError
 from user_rl.log import Log
 from user_rl.log.upkeep import VERIFY_HOURS
-from user_rl.rows import Klass, Schema, cell_of, schema_from_bytes
+from user_rl.rows import Klass, Schema, schema_from_bytes
 from user_rl.specs import Array
 from user_rl.wire import (
     UNLIMITED,
@@ -108,11 +108,9 @@ class Ingest:
         """`schema`: the run's, if it is known already; else that of the log, else the first robot's."""
         self._run, self._log, self._config, self._tokens, self._clock = run, log_, config, tokens, clock
         self.total_rows: int | None = None  # online rows that the run may hold; None: no limit
-        self.online_rows, self.demonstrations, self.rows, self.bytes, self.refused = 0, 0, 0, 0, 0
+        self.online_rows, self.rows, self.bytes, self.refused = 0, 0, 0, 0
         self.full = False
-        self.demonstrations_each: int | None = None  # how many of the demonstrations one cell records; None: all
-        self._wanted = demonstrations
-        self._shown: Counter[str] = Counter()  # successful demonstrations, by cell
+        self.quota = Quota(demonstrations)
         self._sessions: dict[str, _Session] = {}
         self._dirty: set[str] = set()
         self._pending_bytes, self._pending_since_s, self._retry_s = 0, 0.0, 0.0
@@ -313,9 +311,8 @@ class Ingest:
         self._pending_closed += [(session.stream, e) for e in self._tally.add(session.stream, records)]
 
     def _count(self, closed: list[tuple[str, EpisodeSum]]) -> None:
-        shown = [cell_of(s) for s, e in closed if e.success and e.klass == Klass.DEMONSTRATION]
-        self.demonstrations += len(shown)
-        self._shown.update(shown)
+        for stream, episode in closed:
+            self.quota.add(stream, episode)
 
     def _count_log(self) -> None:
         self.online_rows += self._log.gone().steps  # the run has done them, and the learner counts them too
@@ -337,14 +334,7 @@ class Ingest:
             cells = max(1, len(self.cells))
             share = math.ceil(max(0, self.total_rows - self.online_rows) / cells)
             last = self._log.synced(session.stream) + share
-        return Permit(session.stream, last, self._still_wanted(session))
-
-    def _still_wanted(self, session: _Session) -> int:
-        """How many demonstrations the session's cell is to record."""
-        wanted = self._wanted - self.demonstrations
-        if self.demonstrations_each is not None:
-            wanted = min(wanted, self.demonstrations_each - self._shown[cell_of(session.stream)])
-        return max(0, wanted)
+        return Permit(session.stream, last, self.quota.still_wanted(session.stream))
 
     def _now_full(self, error: StorageFull) -> list[Answer]:
         self._retry_s = self._clock.now_s() + self._config.retry_s

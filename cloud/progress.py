@@ -35,7 +35,7 @@ class Progress:
     def show(self, status: Status) -> None:
         """Draws `status` as `Driver.status` returns it."""
         now_s = self._clock.now_s()
-        if now_s >= self._next_point_s and status.get("episodes"):
+        if now_s >= self._next_point_s and status.get("success_rate") is not None:
             self._history = [*self._history, float(status["success_rate"])][-HISTORY:]
             self._next_point_s = now_s + 5.0
         if self._console.is_terminal:
@@ -65,7 +65,7 @@ def panel(run: str, status: Status, history: list[float]) -> RenderableType:
         table.add_row(*left, *right)
     parts: list[RenderableType] = [_bar(status), table]
     if status.get("cells"):
-        parts.append(_cells(status["cells"]))
+        parts.append(_cells(status["cells"], status.get("success_by_cell") or {}))
     if history:
         parts.append(Text.assemble(("  success  ", "dim"), (spark(history), "green")))
     if status.get("trouble"):
@@ -96,15 +96,16 @@ def _bar(status: Status) -> RenderableType:
     return row
 
 
-def _cells(cells: Mapping[str, Mapping[str, Any]]) -> RenderableType:
-    """The cells' disks, the fullest first; a cell whose edge does not say comes last."""
+def _cells(cells: Mapping[str, Mapping[str, Any]], success: Mapping[str, float]) -> RenderableType:
+    """The cells' success and disks, the fullest first; a cell whose edge does not say comes last."""
     table = Table.grid(padding=(0, 2))
-    for style in ("dim", "", "dim", "dim"):
+    for style in ("dim", "", "green", "dim", "dim"):
         table.add_column(style=style)
     for name, cell in sorted(cells.items(), key=lambda item: _free(item[1]))[:CELLS]:
         free = cell.get("disk_free_bytes")
         left = "" if free is None else f"{write_bytes(free)} free"
-        table.add_row(f"  {name}", str(cell["state"]), f"spool {write_bytes(cell['spool_bytes'])}", left)
+        rate = f"{100 * success[name]:.0f} %" if name in success else "-"
+        table.add_row(f"  {name}", str(cell["state"]), rate, f"spool {write_bytes(cell['spool_bytes'])}", left)
     if len(cells) > CELLS:
         table.add_row(f"  and {len(cells) - CELLS} more")
     return table

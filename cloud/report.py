@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +20,7 @@ KEYS = (
 )  # fmt: skip
 
 SUCCESS, STEPS, QUIET, GRID = "#1b6ca8", "#c8553d", "#8a8f98", "#e6e8eb"
+OF_CELLS = (SUCCESS, "#3a8f5c", "#8a5aa8", "#b8860b", "#2a9d9d", "#7a4b3a")
 HIGH = 0.5
 
 
@@ -51,6 +54,8 @@ def _summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         evaluation = report["evaluation"]
         text = f"{_percent(evaluation['success_rate'])} of {evaluation['episodes']} fresh episodes"
         rows.append(("success, deterministic", f"{text}, {evaluation['mean_steps']:.1f} steps each"))
+    for name, cell in (report.get("success_by_cell") or {}).items():
+        rows.append((f"{name}, {cell['robot']} at {cell['task']}", _of_cell(cell)))
     if report.get("baseline"):
         baseline = report["baseline"]
         text = f"{_percent(baseline['success_rate'])}, {baseline['mean_steps']:.1f} steps each"
@@ -65,12 +70,21 @@ def _summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _of_cell(cell: Mapping[str, Any]) -> str:
+    if cell["success_rate"] is None:
+        return f"{_percent(cell['success_rate_last_50'])} exploring"
+    return f"{_percent(cell['success_rate'])} of {cell['episodes']}, {cell['mean_steps']:.1f} steps each"
+
+
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.0f} %"
 
 
 def draw_curve(path: Path, points: list[dict[str, Any]], report: Mapping[str, Any], *, title: str) -> None:
-    """Success over training time, with the env steps beside it; the baseline as a dashed line."""
+    """Success over training time, with the env steps beside it; the baseline as a dashed line.
+
+    Cells that differ have a curve each.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -78,7 +92,12 @@ def draw_curve(path: Path, points: list[dict[str, Any]], report: Mapping[str, An
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     minutes = [p["trained_s"] / 60 for p in points]
-    axes.plot(minutes, [100 * (p.get("success_rate") or 0.0) for p in points], color=SUCCESS, linewidth=2.2)
+    cells = report.get("success_by_cell") or {}
+    if not cells:
+        axes.plot(minutes, [100 * (p.get("success_rate") or 0.0) for p in points], color=SUCCESS, linewidth=2.2)
+    for colour, (name, cell) in zip(cycle(OF_CELLS), cells.items(), strict=False):
+        label = f"{name}: {cell['robot']} at {cell['task']}"
+        axes.plot(minutes, [100 * exploring(p, cell) for p in points], color=colour, linewidth=2.2, label=label)
     axes.set(xlabel="training time, minutes", ylim=(-3, 103), xlim=(0, max(minutes, default=0) or 1))
     axes.set_ylabel("success over the last 50 episodes, %", color=SUCCESS)
     axes.set_title(title, loc="left", fontweight="bold")
@@ -88,7 +107,15 @@ def draw_curve(path: Path, points: list[dict[str, Any]], report: Mapping[str, An
         axes.spines[side].set_visible(False)
     _draw_steps(axes, minutes, [p["env_steps"] for p in points])
     _draw_levels(axes, report)
+    if cells:
+        axes.legend(frameon=False, loc="upper left", fontsize="small")
     figure.savefig(path)
+
+
+def exploring(point: Mapping[str, Any], cell: Mapping[str, Any]) -> float:
+    """The success of a cell's edges by then."""
+    rates = [rate for edge, rate in (point.get("success_by_cell") or {}).items() if edge in cell["edges"]]
+    return fmean(rates) if rates else 0.0
 
 
 def _draw_steps(axes: Any, minutes: list[float], steps: list[int]) -> None:  # noqa: ANN401  # matplotlib's Axes
@@ -109,7 +136,11 @@ def _draw_levels(axes: Any, report: Mapping[str, Any]) -> None:  # noqa: ANN401
             "behaviour cloning", (axes.get_xlim()[not high], level), (4, -14) if high else (-8, 4), color=QUIET,
             textcoords="offset points", ha="left" if high else "right",
         )  # fmt: skip
-    if evaluation:
+    cells = report.get("success_by_cell") or {}
+    for colour, cell in zip(cycle(OF_CELLS), cells.values(), strict=False):
+        if cell["success_rate"] is not None:
+            axes.plot([axes.get_xlim()[1]], [100 * cell["success_rate"]], "o", color=colour, clip_on=False)
+    if evaluation and not cells:
         x = axes.get_xlim()[1]
         axes.plot([x], [100 * evaluation["success_rate"]], "o", color=SUCCESS, markersize=8, clip_on=False)
         axes.annotate(

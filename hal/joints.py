@@ -72,8 +72,11 @@ class DeltaJoints:
 
     def _base(self) -> Array:
         """The joint angles [J] that a step starts from: the target, not further than the leash from the measured."""
-        joints, leash = self.hand.joints, self.config.leash_rad
-        return joints if self.hand.led is None else np.clip(self.hand.led, joints - leash, joints + leash)
+        if self.hand.led is None:
+            self.hand.read()
+            return self.hand.joints
+        leash = self.config.leash_rad
+        return np.clip(self.hand.led, self.hand.joints - leash, self.hand.joints + leash)
 
     def _within(self, joints: Array) -> Array:
         return self.hand.robot.spec.command.clip(joints)

@@ -21,9 +21,17 @@ from hal.realsense import RealSense, RealSenseConfig
 from hal.robot import Robot
 from hal.robotiq import Robotiq, RobotiqConfig
 from hal.sim.arms import ARM6, PANDA, Arm, SimArmConfig
+from hal.sim.button_press import ButtonPress, ButtonPressConfig
 from hal.sim.camera import SimCamera, SimCameraConfig
+from hal.sim.cap_tightening import CapTightening, CapTighteningConfig
+from hal.sim.charger_plugging import ChargerPlugging, ChargerPluggingConfig
 from hal.sim.operator import ScriptedOperator, ScriptedOperatorConfig
 from hal.sim.peg_insertion import PegInsertion, PegInsertionConfig
+from hal.sim.pick_and_place import PickAndPlace, PickAndPlaceConfig
+from hal.sim.script import Scripted
+from hal.sim.sighted import Scenic, Sighted
+from hal.sim.table_cleanup import TableCleanup, TableCleanupConfig
+from hal.sim.tools import Tool
 from hal.so101 import So101, So101Config
 from hal.so101_leader import So101Leader, So101LeaderConfig
 from hal.task import Task
@@ -69,6 +77,7 @@ class Parts:
     clock: Clock
     seed: int
     name: str = ""  # of a camera
+    tool: Tool = Tool.PEG  # what a simulated arm holds
     robot: Any = None
     task: Any = None
 
@@ -79,17 +88,17 @@ Choice = tuple[type, Callable[[Any, Parts], T]]  # a driver's config, and what m
 def make_cell(config: CellConfig, *, name: str, clock: Clock, seed: int) -> Cell:
     """A closed cell, its robot guarded; raises ConfigError naming the key, its value and what is allowed."""
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(3)]
-    robot = _make(ROBOTS, config.robot, "robot", Parts(clock=clock, seed=seeds[0]))
+    robot = _make(ROBOTS, config.robot, "robot", Parts(clock=clock, seed=seeds[0], tool=_tool(config.task)))
     hand = robot.hand if isinstance(robot, DeltaJoints) else robot
     task = _make(TASKS, config.task, "task", Parts(clock=clock, seed=seeds[1], robot=hand))
-    parts = Parts(clock=clock, seed=seeds[2], robot=hand, task=task)
+    parts = Parts(clock=clock, seed=seeds[2], robot=_sighted(hand, task), task=task)
     cameras = {
         key: _make(CAMERAS, tree, f"cameras.{key}", replace(parts, name=key)) for key, tree in config.cameras.items()
     }
     teleop = _make(TELEOPS, config.teleop, "teleop", parts) if config.teleop else None
     if isinstance(robot, DeltaJoints) and teleop is not None:
         teleop = JointOperator(teleop, robot)
-    guarded = Guarded(robot, config.guard, clock=clock)
+    guarded = Guarded(_sighted(robot, task), config.guard, clock=clock)
     cell = Cell(name=name, robot=guarded, task=task, cameras=cameras, teleop=teleop)
     return cell if config.layout is None else _embodied(cell, config.layout)
 
@@ -107,13 +116,23 @@ def _make(table: Mapping[str, Choice[T]], tree: Mapping[str, Any], path: str, pa
     return make(build(cls, {key: value for key, value in tree.items() if key != "name"}, f"{path}."), parts)
 
 
+def _sighted(robot: Robot, task: Task) -> Robot:
+    return Sighted(robot, task) if isinstance(task, Scenic) else robot
+
+
+def _tool(task: Mapping[str, Any]) -> Tool:
+    """What the task's config wants in the hand; the peg where it wants nothing."""
+    config, _ = TASKS.get(str(task.get("name")), (None, None))
+    return getattr(config, "tool", Tool.PEG)
+
+
 def _sim_robot(arm: Arm) -> Callable[[SimArmConfig, Parts], Robot]:
     def make(config: SimArmConfig, parts: Parts) -> Robot:
         try:
             from hal.sim.robot import make_sim_robot
         except ImportError as error:
             raise ConfigError(f"robot={arm.model} needs {error.name}; pip install 'user-rl[sim]'") from error
-        return make_sim_robot(arm, config, clock=parts.clock)
+        return make_sim_robot(arm, config, parts.tool, clock=parts.clock)
 
     return make
 
@@ -136,8 +155,8 @@ def _gymnasium_task(config: GymnasiumTaskConfig, parts: Parts) -> Task:
     return GymnasiumTask(config, parts.robot)
 
 
-def _peg_insertion(config: PegInsertionConfig, parts: Parts) -> Task:
-    return PegInsertion(config, *_simulated(parts, "task=peg_insertion"))
+def _sim_task(name: str, cls: Callable[[Any, Any, Any], Task]) -> Callable[[Any, Parts], Task]:
+    return lambda config, parts: cls(config, *_simulated(parts, f"task={name}"))
 
 
 def _sim_camera(config: SimCameraConfig, parts: Parts) -> Camera:
@@ -146,8 +165,11 @@ def _sim_camera(config: SimCameraConfig, parts: Parts) -> Camera:
 
 
 def _scripted_operator(config: ScriptedOperatorConfig, parts: Parts) -> Teleop:
-    hand, _ = _simulated(parts, "teleop=scripted")
-    return ScriptedOperator(config, hand, clock=parts.clock, seed=parts.seed)
+    _simulated(parts, "teleop=scripted")
+    if not isinstance(parts.task, Scripted):
+        raise ConfigError(f"teleop=scripted at task={parts.task.name}, which has no script; choose another teleop")
+    script = parts.task.script(config.hover_m)
+    return ScriptedOperator(config, parts.robot, script, clock=parts.clock, seed=parts.seed)
 
 
 def _fake_task(config: FakeTaskConfig, parts: Parts) -> Task:
@@ -160,6 +182,8 @@ def _fake_task(config: FakeTaskConfig, parts: Parts) -> Task:
 
 def _simulated(parts: Parts, who: str) -> Any:  # noqa: ANN401  # (hand, arm); the arm's type would load mujoco
     hand = parts.robot
+    while not isinstance(hand, DeltaEndEffector) and hasattr(hand, "robot"):
+        hand = hand.robot
     if not (isinstance(hand, DeltaEndEffector) and hasattr(hand.robot, "world")):
         allowed = " or ".join(f"robot={name}" for name, (cls, _) in ROBOTS.items() if cls is SimArmConfig)
         raise ConfigError(f"{who} on {hand.spec.model}, allowed on {allowed}; choose one of these")
@@ -178,7 +202,12 @@ ROBOTS: dict[str, Choice[Robot]] = {
     "coasting": (CoastingConfig, lambda config, parts: CoastingRobot(config)),
 }
 TASKS: dict[str, Choice[Task]] = {
-    "peg_insertion": (PegInsertionConfig, _peg_insertion),
+    "peg_insertion": (PegInsertionConfig, _sim_task("peg_insertion", PegInsertion)),
+    "button_press": (ButtonPressConfig, _sim_task("button_press", ButtonPress)),
+    "charger_plugging": (ChargerPluggingConfig, _sim_task("charger_plugging", ChargerPlugging)),
+    "pick_and_place": (PickAndPlaceConfig, _sim_task("pick_and_place", PickAndPlace)),
+    "cap_tightening": (CapTighteningConfig, _sim_task("cap_tightening", CapTightening)),
+    "table_cleanup": (TableCleanupConfig, _sim_task("table_cleanup", TableCleanup)),
     "gymnasium": (GymnasiumTaskConfig, _gymnasium_task),
     "fake": (FakeTaskConfig, _fake_task),
 }

@@ -96,12 +96,14 @@ class Actor(nn.Module):
 
     def mode(self, features_bf: Tensor) -> Tensor:
         """The action [B, A] that is likeliest before tanh."""
-        mask_ba, action_ba = self.mask(features_bf), self(features_bf)[0].tanh()
+        action_ba: Tensor = self(features_bf)[0].tanh()
+        mask_ba = self.mask(features_bf)
         return action_ba if mask_ba is None else action_ba * mask_ba
 
     def mask(self, features_bf: Tensor) -> Tensor | None:
         """[B, A]: 1 for the elements of the action that are there; None: all are. The normaliser left it as it was."""
-        return features_bf[:, list(self.spec.mask)] if self.spec.mask else None
+        mask_ba: Tensor | None = features_bf[:, list(self.spec.mask)] if self.spec.mask else None
+        return mask_ba
 
 
 def squashed_log_prob(raw_ba: Tensor, noise_ba: Tensor, log_std_ba: Tensor, mask_ba: Tensor | None = None) -> Tensor:

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cloud.bar import bar
-from cloud.config import build_launch, compose_launch, trial_cell
+from cloud.cells import trial_cells
+from cloud.config import build_launch, compose_launch
 from cloud.datasets.exporting import Exported, Wanted, chosen, export
 from cloud.datasets.importing import Choices, Imported, import_dataset
 from cloud.datasets.lerobot_v3_writer import Form
@@ -66,7 +67,9 @@ def run_import(args: argparse.Namespace) -> str:
 def _specs(args: argparse.Namespace, run: RunFolder | None) -> tuple[Schema | None, str]:
     """The schema that the rows take, and whose it is."""
     if args.cell:
-        cell = trial_cell(build_launch(compose_launch(args.cell)))
+        tree = compose_launch(args.cell)
+        build_launch(tree)
+        cell = trial_cells(tree)[0]  # all have one schema
         return make_schema(cell.observation, cell.action), f"the cell of {' '.join(args.cell)}"
     if args.like:
         named = (Path(args.runs, args.like), Path(args.like))

@@ -1,8 +1,8 @@
-"""Two arms as tables, and the MJCF that follows from them: capsules between joints, a two-finger gripper, a peg.
+"""Two arms as tables, and the MJCF that follows from them: capsules between joints, and a tool at the end.
 
 With all joints at zero every link's frame is parallel to the base's, so that a row is an offset and an axis. The
 lengths are those of a Franka Panda and of a UR5e; masses and gains are ours: motors track within about 0.1 s and give
-way in contact. Gravity is compensated, as these arms' own controllers do. The fingers stay closed and have no joints.
+way in contact. Gravity is compensated, as these arms' own controllers do.
 """
 
 from dataclasses import dataclass, field
@@ -11,14 +11,12 @@ from xml.etree.ElementTree import Element, SubElement
 
 from hal.end_effector import EndEffectorConfig
 from hal.joints import JointsConfig
+from hal.sim.shapes import BLUE, WHITE, Vector, text
+from hal.sim.tools import Tool, add_tool
 
-PEG_WIDTH_M = 0.020  # square, so that yaw matters
-PEG_LENGTH_M = 0.060  # below the fingers
 _MAX_SUBSTEP_S = 0.006  # beyond it contact is no longer stiff enough
 
-_WHITE, _DARK, _BLUE, _PEG = "0.92 0.92 0.90 1", "0.22 0.23 0.26 1", "0.30 0.45 0.62 1", "0.90 0.42 0.12 1"
 _Z, _NEG_Z, _Y, _NEG_Y = (0, 0, 1), (0, 0, -1), (0, 1, 0), (0, -1, 0)
-_Vector = tuple[float, float, float]
 
 
 class Control(StrEnum):
@@ -50,8 +48,8 @@ class Joint:
     """A hinge: where it sits in its parent's frame, its axis, its range, and its motor."""
 
     name: str
-    at_m: _Vector
-    axis: _Vector
+    at_m: Vector
+    axis: Vector
     low: float  # rad
     high: float  # rad
     torque_nm: float
@@ -66,8 +64,8 @@ class Arm:
 
     model: str
     joints: tuple[Joint, ...]
-    hand_at_m: _Vector
-    hand_euler: _Vector  # rad; the hand points along its own -z
+    hand_at_m: Vector
+    hand_euler: Vector  # rad; the hand points along its own -z
     home: tuple[float, ...]  # rad: the tip points down over the middle of the workspace
 
     @property
@@ -75,7 +73,7 @@ class Arm:
         return tuple(joint.name for joint in self.joints)
 
 
-def _joints(rows: list[tuple[str, _Vector, _Vector, float, float, float, float, float, float]]) -> tuple[Joint, ...]:
+def _joints(rows: list[tuple[str, Vector, Vector, float, float, float, float, float, float]]) -> tuple[Joint, ...]:
     keys = ("name", "at_m", "axis", "low", "high", "torque_nm", "stiffness", "radius_m", "mass_kg")
     return tuple(Joint(**dict(zip(keys, row, strict=True))) for row in rows)  # type: ignore[arg-type]
 
@@ -112,20 +110,20 @@ ARM6 = Arm(
 )  # fmt: skip
 
 
-def add_arm(parent: Element, arm: Arm) -> None:
-    """Adds the arm's bodies and its gripper to a worldbody."""
+def add_arm(parent: Element, arm: Arm, tool: Tool) -> None:
+    """Adds the arm's bodies and its tool to a worldbody."""
     _add_link(parent, (0, 0, 0), arm.joints[0].at_m, radius_m=0.07, mass_kg=4.0)
     for i, joint in enumerate(arm.joints):
-        parent = SubElement(parent, "body", name=f"link_{joint.name}", pos=_text(joint.at_m), gravcomp="1")
+        parent = SubElement(parent, "body", name=f"link_{joint.name}", pos=text(joint.at_m), gravcomp="1")
         SubElement(
-            parent, "joint", name=joint.name, axis=_text(joint.axis), range=f"{joint.low} {joint.high}", armature="0.2"
+            parent, "joint", name=joint.name, axis=text(joint.axis), range=f"{joint.low} {joint.high}", armature="0.2"
         )
         after = arm.joints[i + 1].at_m if i + 1 < len(arm.joints) else arm.hand_at_m
         _add_link(parent, (0, 0, 0), after, radius_m=joint.radius_m, mass_kg=joint.mass_kg)
     hand = SubElement(
-        parent, "body", name="hand", pos=_text(arm.hand_at_m), euler=_text(arm.hand_euler), gravcomp="1"
+        parent, "body", name="hand", pos=text(arm.hand_at_m), euler=text(arm.hand_euler), gravcomp="1"
     )  # fmt: skip
-    _add_gripper(hand)
+    add_tool(hand, tool)
 
 
 def add_motors(actuators: Element, arm: Arm) -> None:
@@ -137,29 +135,10 @@ def add_motors(actuators: Element, arm: Arm) -> None:
         )  # fmt: skip
 
 
-def _add_link(body: Element, start: _Vector, end: _Vector, *, radius_m: float, mass_kg: float) -> None:
-    SubElement(body, "geom", type="sphere", size=str(radius_m * 1.1), mass=str(mass_kg / 2), rgba=_BLUE)
+def _add_link(body: Element, start: Vector, end: Vector, *, radius_m: float, mass_kg: float) -> None:
+    SubElement(body, "geom", type="sphere", size=str(radius_m * 1.1), mass=str(mass_kg / 2), rgba=BLUE)
     if end != start:
         SubElement(
-            body, "geom", type="capsule", fromto=_text((*start, *end)), size=str(radius_m * 0.8),
-            mass=str(mass_kg / 2), rgba=_WHITE,
+            body, "geom", type="capsule", fromto=text((*start, *end)), size=str(radius_m * 0.8),
+            mass=str(mass_kg / 2), rgba=WHITE,
         )  # fmt: skip
-
-
-def _add_gripper(hand: Element) -> None:
-    _add_box(hand, (0, 0, -0.03), (0.025, 0.06, 0.03), "0.5", _WHITE)
-    for side in (-1, 1):
-        _add_box(hand, (0, side * (PEG_WIDTH_M / 2 + 0.006), -0.085), (0.008, 0.006, 0.025), "0.05", _DARK)
-    peg_m = PEG_LENGTH_M + 0.04  # 4 cm of it between the fingers
-    peg = SubElement(hand, "body", name="peg", pos=_text((0, 0, -0.11 + 0.04 - peg_m / 2)), gravcomp="1")
-    half = PEG_WIDTH_M / 2
-    _add_box(peg, (0, 0, 0), (half, half, peg_m / 2), "0.1", _PEG, name="peg", contype="1", conaffinity="1")
-    SubElement(peg, "site", name="tip", pos=_text((0, 0, -peg_m / 2)), quat="0 1 0 0", size="0.002", group="5")
-
-
-def _add_box(body: Element, at: _Vector, half: _Vector, mass: str, rgba: str, **more: str) -> None:
-    SubElement(body, "geom", {"type": "box", "pos": _text(at), "size": _text(half), "mass": mass, "rgba": rgba} | more)
-
-
-def _text(numbers: tuple[float, ...]) -> str:
-    return " ".join(f"{x:.6g}" for x in numbers)

@@ -11,7 +11,8 @@ from xml.etree.ElementTree import Element, SubElement
 import numpy as np
 
 from hal.end_effector import DeltaEndEffector
-from hal.sim.arms import PEG_WIDTH_M
+from hal.sim.script import Hole, Insert, Script
+from hal.sim.tools import PEG_WIDTH_M
 from hal.task import Judgement
 
 if TYPE_CHECKING:  # its module loads mujoco, this one must not
@@ -21,6 +22,7 @@ _Vector = tuple[float, float, float]
 _RIM_M = 0.002
 _GREEN, _DARK = "0.55 0.64 0.60 1", "0.10 0.11 0.13 1"
 _BLOCK_M, _BLOCK_HEIGHT_M, _FLOOR_M = 0.22, 0.06, 0.03  # width and height of the block; depth of the hole
+_HOLE = Hole(aligned_m=0.0007, goal_m=-0.035)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,10 @@ class PegInsertion:
         inside = max(abs(x), abs(y)) < self.config.clearance_m
         success = bool(inside and z <= -self.config.depth_m)
         return Judgement(reward=float(success), done=success, success=success)
+
+    def script(self, hover_m: float) -> Script:
+        """See hal.sim.script.Scripted."""
+        return Insert(_HOLE, hover_m, lambda glance: np.zeros(3))
 
     def _add_block(self, world: Element) -> None:
         """A square hole out of four walls and a floor, its mouth at the work frame's origin."""

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from cloud.config import LaunchConfig, algorithm_config, build_launch, compose_launch, trial_cell
+from cloud.cells import trial_cells
+from cloud.config import LaunchConfig, algorithm_config, build_launch, compose_launch
 from cloud.report import read_metrics
 from cloud.run import RunFolder, read_json
 from edge.desk import episode_seed
@@ -60,12 +61,17 @@ class Experience:
         return np.concatenate([self._schema.view(chunk.data) for chunk in chunks])
 
 
+def the_cell() -> Cell:
+    """The experiment's cell, built but not opened."""
+    return trial_cells(compose_launch([EXPERIMENT]))[0]
+
+
 def env_turns(config: LaunchConfig, folder: RunFolder) -> Rates:
     """Control steps/s: the system's, and the simulator's alone with the same commands."""
     _wait(lambda: any(p.get("env_steps") for p in read_metrics(folder.metrics)))
     family = _edge_family(read_json(folder.status))
     _pin(p for p in family if "edge.control" in p.cmdline())
-    experience, cell = Experience(folder), trial_cell(config)
+    experience, cell = Experience(folder), the_cell()
     rates: Rates = []
     cell.open()
     for _ in range(TURNS):
@@ -117,7 +123,7 @@ def bare_updates(config: LaunchConfig) -> float:
     from user_rl.rows import make_schema
 
     torch.set_num_threads(1)
-    cell, recipe, rng = trial_cell(config), algorithm_config(config.algorithm), np.random.default_rng(0)
+    cell, recipe, rng = the_cell(), algorithm_config(config.algorithm), np.random.default_rng(0)
     schema = make_schema(cell.observation, cell.action)
     algorithm, size = make(recipe, schema, 0), recipe.batch_size
 

@@ -421,13 +421,29 @@ def test_demonstrations_are_wanted_until_enough_succeeded(tmp_path: Path) -> Non
     assert door.commit() == [Ack(STREAM, 14), Permit(STREAM, UNLIMITED, 1)]
     door.send(episode(15, 3, demonstration=True)[:4])  # its success is in, its end is not
     door.commit()
-    assert door.ingest.demonstrations == 1
+    assert door.ingest.quota.shown == 1
     door.log.close()
     again = Door(tmp_path, demonstrations=2)
-    assert (again.ingest.demonstrations, again.ingest.online_rows) == (1, 4)
+    assert (again.ingest.quota.shown, again.ingest.online_rows) == (1, 4)
     assert again.hello()[1] == Permit(STREAM, UNLIMITED, 1)
     again.send(episode(15, 3, demonstration=True)[4:])
     assert again.commit() == [Ack(STREAM, 19), Permit(STREAM, UNLIMITED, 0)]
+    again.log.close()
+
+
+def test_cells_that_share_the_demonstrations_record_no_more_than_their_part(tmp_path: Path) -> None:
+    door = Door(tmp_path, demonstrations=3)
+    door.ingest.quota.each = 2
+    assert door.hello()[1] == Permit(STREAM, UNLIMITED, 2)
+    door.send(episode(0, 0, demonstration=True))
+    door.send(episode(5, 1, demonstration=True))
+    assert door.commit()[-1] == Permit(STREAM, UNLIMITED, 0)
+    other = door.tell(make_hello(stream="cell-1/b1/run"), peer=b"peer-1", user="edge:cell-1")
+    assert other[1] == Permit("cell-1/b1/run", UNLIMITED, 1)
+    door.log.close()
+    again = Door(tmp_path, demonstrations=3)
+    again.ingest.quota.each = 2
+    assert again.hello()[1] == Permit(STREAM, UNLIMITED, 0)
     again.log.close()
 
 

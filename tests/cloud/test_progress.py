@@ -63,8 +63,27 @@ def test_the_cells_with_the_fullest_disks_are_shown_and_the_rest_is_counted() ->
     assert "and 4 more" in text
 
 
+def test_each_cells_success_stands_beside_it() -> None:
+    cells = {
+        name: {"state": "running", "spool_bytes": 0, "disk_free_bytes": 10**9} for name in ("r-arm6-0", "r-panda-0")
+    }
+    console = Console(file=io.StringIO(), width=100)
+    console.print(panel("r", STATUS | {"cells": cells, "success_by_cell": {"r-arm6-0": 0.37}}, []))
+    lines = {row.split()[1]: row for row in console.file.getvalue().splitlines() if "running" in row}  # type: ignore[attr-defined]
+    assert "running  37 %" in lines["r-arm6-0"]
+    assert "running  -" in lines["r-panda-0"]
+
+
 def test_a_spark_stays_inside_its_blocks() -> None:
     assert spark([-1.0, 0.0, 0.5, 1.0, 2.0]) == "  ▄██"
+
+
+def test_episodes_that_a_person_helped_in_have_no_success_rate_and_break_nothing() -> None:
+    clock, out = FakeClock(), io.StringIO()
+    progress = Progress("peg-1", clock=clock, file=out)
+    progress.show(STATUS | {"success_rate": None, "episodes": 3})
+    progress.close()
+    assert "success, last 50 -, episodes 3" in out.getvalue()
 
 
 def test_a_log_gets_one_line_every_ten_seconds() -> None:

@@ -42,6 +42,35 @@ def test_a_summary_without_an_evaluation_leaves_its_lines_out(tmp_path: Path) ->
     assert "cloning" not in text
 
 
+CELLS: dict[str, Any] = {
+    "panda": {"robot": "panda_sim", "task": "peg_insertion", "edges": ["r-panda-0"], "success_rate_last_50": 0.9,
+              "success_rate": 0.94, "episodes": 50, "mean_steps": 12.0},
+    "arm6": {"robot": "arm6_sim", "task": "button_press", "edges": ["r-arm6-0", "r-arm6-1"],
+             "success_rate_last_50": 0.5, "success_rate": None, "episodes": None, "mean_steps": None},
+}  # fmt: skip
+
+
+def test_cells_that_differ_have_a_line_each(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    summarise(REPORT | {"success_by_cell": CELLS}, RunFolder(tmp_path), console=console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO above
+    assert "panda, panda_sim at peg_insertion  94 % of 50, 12.0 steps each" in text
+    assert "arm6, arm6_sim at button_press  50 % exploring" in text
+
+
+def test_cells_that_differ_have_a_curve_each(tmp_path: Path) -> None:
+    def drawn(name: str, rates: dict[str, float]) -> bytes:
+        points = [{"trained_s": 6.0 * i, "env_steps": 40 * i, "success_by_cell": rates} for i in range(9)]
+        draw_curve(tmp_path / name, points, REPORT | {"success_by_cell": CELLS}, title="two arms")
+        return (tmp_path / name).read_bytes()
+
+    both = drawn("a.png", {"r-panda-0": 0.5, "r-arm6-0": 0.2, "r-arm6-1": 0.4})
+    alike = {"r-panda-0": 0.5, "r-arm6-0": 0.3, "r-arm6-1": 0.3, "of-another-run": 1.0}
+    assert both == drawn("b.png", alike)  # the mean of a cell's own edges
+    assert both != drawn("c.png", {"r-panda-0": 0.5, "r-arm6-0": 0.9, "r-arm6-1": 0.9})
+    assert both != drawn("d.png", {})
+
+
 def test_rows_that_retention_dropped_have_a_line_of_their_own(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=120)
     summarise(REPORT | {"rows_dropped": 0}, RunFolder(tmp_path), console=console)

@@ -42,6 +42,36 @@ def test_numpy_and_torch_act_alike(schema: Schema) -> None:
         np.testing.assert_allclose((policy.act(seen, explore=False) - expected) / span, 0, atol=1e-5)
 
 
+@pytest.mark.parametrize("mask", [[1, 1, 0], [0, 1, 1], [1, 1, 1]])
+def test_elements_that_are_not_there_stay_at_the_centre_in_numpy_as_in_torch(masked: Schema, mask: list[int]) -> None:
+    spec = actor_spec(PolicyConfig(hidden=(32, 24)), masked)
+    assert (spec.mask, spec.flags) == ((5, 6, 7), (5, 6, 7, 8))
+    actor = Actor(spec, 3, Generator().manual_seed(0))
+    actor.normaliser.fit(np.random.default_rng(1).normal(0.3, 2.0, (50, 9)).astype(np.float32))
+    tensors = {name: value.detach().numpy().copy() for name, value in actor.state_dict().items()}
+    policy = NumpyMlp(PolicySpec("mlp", masked.action, spec.settings), tensors, seed=0)
+    state = np.random.default_rng(2).normal(0, 1, 9).astype(np.float32)
+    state[5:] = [*mask, 1]
+    low, high = np.asarray(masked.action.low), np.asarray(masked.action.high)
+    with torch.no_grad():
+        unit = actor.mode(actor.encode({"observation.state": torch.from_numpy(state)[None]}))[0].numpy()
+    seen, there = {"observation.state": state}, np.array(mask, bool)
+    np.testing.assert_allclose(policy.act(seen, explore=False), (low + high) / 2 + unit * (high - low) / 2, atol=1e-5)
+    for explored in (policy.act(seen, explore=True), policy.act(seen, explore=False)):
+        offset = explored - (low + high) / 2
+        np.testing.assert_allclose(offset[~there], 0, atol=1e-7)
+        assert (np.abs(offset[there]) > 1e-6).all()
+
+
+def test_a_masked_policy_keeps_the_contract(masked: Schema) -> None:
+    spec = actor_spec(PolicyConfig(hidden=(8,)), masked)
+    actor = Actor(spec, 3, Generator().manual_seed(0))
+    tensors = {name: value.detach().numpy().copy() for name, value in actor.state_dict().items()}
+    check_policy(
+        lambda seed: NumpyMlp(PolicySpec("mlp", masked.action, spec.settings), tensors, seed=seed), masked.observation
+    )
+
+
 def test_exploration_has_the_actors_spread_around_its_mean(schema: Schema) -> None:
     actor, spec, tensors = make_actor(schema)
     tensors["head.bias"][3:] = [-1.5, -9.0, 9.0]  # the last two are clamped to -2 and -1

@@ -33,6 +33,13 @@ def test_a_constant_feature_is_centred_and_not_blown_up() -> None:
     np.testing.assert_allclose(normaliser(torch.tensor([[6.0, 1.002]])), [[1.0, 0.0]], atol=1e-3)
 
 
+def test_flags_stay_as_they_are() -> None:
+    normaliser = Normaliser(3, (1,))
+    normaliser.fit(np.array([[5.0, 1.0, 2.0], [7.0, 0.0, 4.0], [9.0, 1.0, 9.0]], np.float32))
+    out = normaliser(torch.tensor([[7.0, 1.0, 5.0], [7.0, 0.0, 5.0]]))
+    assert out.tolist() == [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+
+
 def test_an_outlier_is_held_at_ten_scales() -> None:
     assert Normaliser(2)(torch.tensor([[1e9, -1e9]])).tolist() == [[10.0, -10.0]]
 

@@ -27,3 +27,11 @@ def vision() -> Schema:
         "observation.images.front": Image(name="front", height=40, width=48),
     }
     return make_schema({"observation.state": STATE, **cameras}, ACTION)
+
+
+@pytest.fixture
+def masked() -> Schema:
+    """Of cells that differ: any element of the action may be missing."""
+    flags = [(f"mask.{name}", "", 0.0, 1.0) for name in ACTION.names] + [("embodiment.a", "", 0.0, 1.0)]
+    own = list(zip(STATE.names, STATE.units, STATE.low, STATE.high, strict=True))
+    return make_schema({"observation.state": box("state", [*own, *flags])}, ACTION)

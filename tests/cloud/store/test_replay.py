@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud.batch import Batch
+from cloud.outcome import outcome
 from cloud.store.intake import CHUNKS
 from cloud.store.replay import Replay, ReplayConfig, machine_memory_bytes
 from cloud.store.sampler import Moment, Pool
@@ -254,6 +255,16 @@ def test_the_outcomes_of_the_last_episodes_are_known() -> None:
     assert [e.success for e in replay.recent] == [True, False, True]
     assert (replay.intake.episodes, replay.intake.intervened_rows, replay.online_rows) == (4, 2, 16)
     assert {e.length for e in replay.recent} == {4}
+
+
+def test_each_cells_last_episodes_are_known() -> None:
+    log, rng = MemoryLog(SCHEMA), np.random.default_rng(0)
+    for n, (cell, success) in enumerate([("a", True), ("b", False), ("b", True), ("b", True), ("b", True)]):
+        rows = episode_rows(SCHEMA, rng, length=4, first_step=5 * n, number=n, success=success)
+        log.add(f"{cell}/1/run", rows)
+    replay = make_replay(log)
+    assert outcome(replay, 1)["success_by_cell"] == {"a": 1.0, "b": 0.75}
+    assert outcome(replay, 1)["success_rate"] == 0.8
 
 
 def test_the_normaliser_sees_every_row_in_memory_but_no_picture() -> None:

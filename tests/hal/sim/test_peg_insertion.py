@@ -6,8 +6,8 @@ import pytest
 
 from hal.cell import Cell
 from hal.make import CellConfig, make_cell
-from hal.sim.arms import PEG_WIDTH_M
 from hal.sim.peg_insertion import PegInsertion, PegInsertionConfig
+from hal.sim.tools import PEG_WIDTH_M
 from user_rl.clock import FreeRunningClock
 from user_rl.specs import Array
 
