@@ -116,4 +116,4 @@ def test_a_cube_looks_alike_from_four_sides() -> None:
 @pytest.mark.parametrize("name", ["cube_spread_m", "tray_spread_m"])
 def test_a_spread_of_another_length_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=rf"{name} = \[0.1\], allowed 2 numbers"):
-        PickAndPlaceConfig(**{name: (0.1,)})
+        PickAndPlaceConfig(**{name: (0.1,)})  # type: ignore[arg-type]

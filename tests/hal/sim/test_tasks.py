@@ -64,7 +64,7 @@ def test_the_same_seed_and_commands_give_the_same_bytes(task: str, robot: str) -
 
         first = episode()
         cell.task.reset(3)
-        drive(cell, 0, 0, -0.015, 0, steps=3)
+        drive(cell, *cell.action.low, steps=3)
         assert episode() == first
 
 
