@@ -53,6 +53,16 @@ def test_turning_the_other_way_or_with_open_fingers_does_not_tighten() -> None:
 
 
 @pytest.mark.slow
+def test_a_cap_that_is_given_a_spin_is_stopped_by_its_thread() -> None:
+    with opened("cap_tightening") as cell:
+        cell.task.reset(0)
+        round_the_cap(cell, 0.4, 0.0)
+        cell.task.arm.world.data.joint("cap_turn").qvel[0] = -5.0  # type: ignore[attr-defined]
+        assert not drive(cell, 0, 0, 0, 0, 0.08, steps=2)
+        assert 0.25 < seen(cell)["cap.left"] < 0.39
+
+
+@pytest.mark.slow
 def test_one_stroke_is_not_enough_for_the_farthest_starts() -> None:
     with opened("cap_tightening") as cell:
         cell.task.reset(0)
