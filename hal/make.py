@@ -1,19 +1,22 @@
 """What a configuration may name, and how a cell is made of it. Vendor SDKs load when their driver is made, not before.
 
-Adding a driver: one file, and one line in a table below.
+Adding a driver: one file, and one line in a table below. Other packages add theirs by entry points (`hal.driver`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
+from hal import plugins
 from hal.camera import Camera
 from hal.cell import Cell
+from hal.driver import Parts
 from hal.end_effector import DeltaEndEffector
 from hal.guard import GuardConfig, Guarded
 from hal.gymnasium import GymnasiumConfig, GymnasiumRobot, GymnasiumTask, GymnasiumTaskConfig
+from hal.remote.config import RemoteConfig
 from hal.robot import Robot
 from hal.sim.arms import ARM6, PANDA, Arm, SimArmConfig
 from hal.sim.camera import SimCamera, SimCameraConfig
@@ -51,39 +54,55 @@ class CellConfig:
     guard: GuardConfig = field(default_factory=GuardConfig)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a part is made from: the clock, a seed, and the parts made before it (the robot without its guard)."""
-
-    clock: Clock
-    seed: int
-    name: str = ""  # of a camera
-    robot: Any = None
-    task: Any = None
-
-
-Choice = tuple[type, Callable[[Any, Parts], T]]  # a driver's config, and what makes the driver
+Choice = tuple[type, Callable[[Any, Parts], T]]  # as hal.driver.Driver
 
 
 def make_cell(config: CellConfig, *, name: str, clock: Clock, seed: int) -> Cell:
     """A closed cell, its robot guarded; raises ConfigError naming the key, its value and what is allowed."""
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(3)]
-    robot = _make(ROBOTS, config.robot, "robot", Parts(clock=clock, seed=seeds[0]))
-    task = _make(TASKS, config.task, "task", Parts(clock=clock, seed=seeds[1], robot=robot))
+    robot = make_robot(config.robot, Parts(clock=clock, seed=seeds[0]))
+    task = _make("task", TASKS, config.task, "task", Parts(clock=clock, seed=seeds[1], robot=robot))
     parts = Parts(clock=clock, seed=seeds[2], robot=robot, task=task)
-    cameras = {
-        key: _make(CAMERAS, tree, f"cameras.{key}", replace(parts, name=key)) for key, tree in config.cameras.items()
-    }
-    teleop = _make(TELEOPS, config.teleop, "teleop", parts) if config.teleop else None
+    cameras = {key: make_camera(key, tree, parts) for key, tree in config.cameras.items()}
+    teleop = make_teleop(config.teleop, parts) if config.teleop else None
     guarded = Guarded(robot, config.guard, clock=clock)
     return Cell(name=name, robot=guarded, task=task, cameras=cameras, teleop=teleop)
 
 
-def _make(table: Mapping[str, Choice[T]], tree: Mapping[str, Any], path: str, parts: Parts) -> T:
-    name = tree.get("name")
-    if name not in table:
-        raise ConfigError(f"{path}.name = {name}, allowed {', '.join(table)}; choose one of these")
-    cls, make = table[str(name)]
+def make_robot(tree: Mapping[str, Any], parts: Parts) -> Robot:
+    """The robot that `tree` names, closed and without a guard; raises ConfigError."""
+    return _make("robot", ROBOTS, tree, "robot", parts)
+
+
+def make_camera(name: str, tree: Mapping[str, Any], parts: Parts) -> Camera:
+    """The camera that `tree` names, as camera `name` of the cell; raises ConfigError."""
+    return _make("cameras", CAMERAS, tree, f"cameras.{name}", replace(parts, name=name))
+
+
+def make_teleop(tree: Mapping[str, Any], parts: Parts) -> Teleop:
+    """The teleop that `tree` names; raises ConfigError."""
+    return _make("teleop", TELEOPS, tree, "teleop", parts)
+
+
+def cell_store(overrides: Sequence[str]) -> dict[str, dict[str, Tree]]:
+    """Hydra's groups with the names that other packages offer; those that the overrides choose have their defaults."""
+    store = {group: dict(nodes) for group, nodes in STORE.items()}
+    for group, nodes in store.items():
+        for name in plugins.offers(group):
+            tree = plugins.node(group, name) if f"{group}={name}" in overrides else {"name": name}
+            nodes.setdefault(name, {name: tree} if group == "cameras" else tree)
+    return store
+
+
+def _make(group: str, table: Mapping[str, Choice[T]], tree: Mapping[str, Any], path: str, parts: Parts) -> T:
+    name = str(tree.get("name"))
+    if name in table:
+        plugins.check_ours(group, name)
+    choice = table.get(name) or plugins.driver(group, name)
+    if choice is None:
+        allowed = ", ".join([*table, *(n for n in plugins.offers(group) if n not in table)])
+        raise ConfigError(f"{path}.name = {name}, allowed {allowed}; choose one of these")
+    cls, make = choice
     return make(build(cls, {key: value for key, value in tree.items() if key != "name"}, f"{path}."), parts)
 
 
@@ -130,6 +149,24 @@ def _fake_task(config: FakeTaskConfig, parts: Parts) -> Task:
     return FakeTask(config, parts.robot)
 
 
+def _remote_robot(config: RemoteConfig, parts: Parts) -> Robot:
+    from hal.remote.client import RemoteRobot  # here: nobody else needs sockets
+
+    return RemoteRobot(config, clock=parts.clock)
+
+
+def _remote_camera(config: RemoteConfig, parts: Parts) -> Camera:
+    from hal.remote.client import RemoteCamera
+
+    return RemoteCamera(config, name=parts.name, clock=parts.clock)
+
+
+def _remote_teleop(config: RemoteConfig, parts: Parts) -> Teleop:
+    from hal.remote.client import RemoteTeleop
+
+    return RemoteTeleop(config, clock=parts.clock)
+
+
 def _simulated(parts: Parts, who: str) -> Any:  # noqa: ANN401  # (hand, arm); the arm's type would load mujoco
     hand = parts.robot
     if not (isinstance(hand, DeltaEndEffector) and hasattr(hand.robot, "world")):
@@ -144,6 +181,7 @@ ROBOTS: dict[str, Choice[Robot]] = {
     "gymnasium": (GymnasiumConfig, _gymnasium_robot),
     "fake": (FakeRobotConfig, lambda config, parts: FakeRobot(config, clock=parts.clock)),
     "coasting": (CoastingConfig, lambda config, parts: CoastingRobot(config)),
+    "remote": (RemoteConfig, _remote_robot),
 }
 TASKS: dict[str, Choice[Task]] = {
     "peg_insertion": (PegInsertionConfig, _peg_insertion),
@@ -153,10 +191,12 @@ TASKS: dict[str, Choice[Task]] = {
 CAMERAS: dict[str, Choice[Camera]] = {
     "sim": (SimCameraConfig, _sim_camera),
     "fake": (FakeCameraConfig, lambda config, parts: FakeCamera(config, name=parts.name, clock=parts.clock)),
+    "remote": (RemoteConfig, _remote_camera),
 }
 TELEOPS: dict[str, Choice[Teleop]] = {
     "scripted": (ScriptedOperatorConfig, _scripted_operator),
     "fake": (FakeTeleopConfig, lambda config, parts: FakeTeleop(config, robot=parts.robot, clock=parts.clock)),
+    "remote": (RemoteConfig, _remote_teleop),
 }
 
 
@@ -171,6 +211,7 @@ STORE: dict[str, dict[str, Tree]] = {  # Hydra's groups
         "none": {},
         "two_sim": {view: {"name": "sim", **defaults(SimCameraConfig), "view": view} for view in ("front", "wrist")},
         "fake": {"front": {"name": "fake", **defaults(FakeCameraConfig)}},
+        "remote": {"front": {"name": "remote", **defaults(RemoteConfig)}},
     },
     "teleop": {"none": {}, **_nodes(TELEOPS)},
 }
