@@ -89,8 +89,9 @@ class _Remote:
         link = self.link
         if link.lost:
             return
+        within_s = link.config.open_s if link.reachable() else link.config.deadline_s
         try:
-            link.ask(Done, lambda call: Close(link.part, link.session, call), within_s=link.config.open_s)
+            link.ask(Done, lambda call: Close(link.part, link.session, call), within_s=within_s)
         except HardwareError as error:
             log.warning("%s could not be closed, its server does it: %s", link, error)
         link.disconnect(f"{link} is not open; call open() first")

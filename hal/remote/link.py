@@ -28,6 +28,7 @@ from user_rl.errors import (
 log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Reply)
+LOOK_S = 0.5  # between two looks at whether the connection stands
 BEAT_S = 0.5  # well within the server's silent_after_s
 ERRORS: dict[Code, type[HardwareError] | type[SpecError] | type[ConfigError]] = {
     "fault": RobotFault, "stale": SensorStale, "spec": SpecError, "config": ConfigError, "part": ConfigError,
@@ -100,6 +101,11 @@ class Link:
             raise self._lose(f"{self} answered {type(reply).__name__}, allowed {expect.__name__}; use one version")
         return reply, values
 
+    def reachable(self) -> bool:
+        """Whether the connection stands, or comes within one call's deadline."""
+        with self._lock:
+            return self._channel is not None and self._channel.ready(self.config.deadline_s)
+
     def until_s(self, within_s: float) -> float:
         """The server's time in `within_s`."""
         return self.offset.server_s(self._system.now_s() + within_s)
@@ -107,16 +113,18 @@ class Link:
     def _exchange(
         self, channel: ClientChannel, make: Callable[[int], Requests], payload: tuple[memoryview, ...], until_s: float
     ) -> tuple[Reply, memoryview | None] | None:
-        if not channel.ready(max(0.0, until_s - self._system.now_s())):
+        if not channel.ready(min(self.config.connect_s, max(0.0, until_s - self._system.now_s()))):
             return None
         self._call += 1
         request, sent_s = make(self._call), self._system.now_s()
         if not channel.send(REQUESTS.encode(request, *payload)):
             return None
         while (left_s := until_s - self._system.now_s()) > 0:
-            frames = channel.receive(max(0.001, left_s))
-            if frames is None:
+            frames = channel.receive(min(LOOK_S, max(0.001, left_s)))
+            if frames is None and channel.ready(0.0):
                 continue
+            if frames is None:  # the connection broke, and what was asked on it is lost
+                return None
             try:
                 reply, payloads = REPLIES.decode(frames)
             except WireError as error:
