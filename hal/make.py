@@ -16,6 +16,7 @@ from hal.driver import Parts
 from hal.end_effector import DeltaEndEffector
 from hal.guard import GuardConfig, Guarded
 from hal.gymnasium import GymnasiumConfig, GymnasiumRobot, GymnasiumTask, GymnasiumTaskConfig
+from hal.lerobot.config import LeRobotCameraConfig, LeRobotConfig, LeRobotTeleopConfig
 from hal.remote.config import RemoteConfig
 from hal.robot import Robot
 from hal.sim.arms import ARM6, PANDA, Arm, SimArmConfig
@@ -167,6 +168,26 @@ def _remote_teleop(config: RemoteConfig, parts: Parts) -> Teleop:
     return RemoteTeleop(config, clock=parts.clock)
 
 
+def _lerobot_robot(config: LeRobotConfig, parts: Parts) -> Robot:
+    from hal.lerobot.driver import LeRobotRobot
+
+    return LeRobotRobot(config, clock=parts.clock)
+
+
+def _lerobot_camera(config: LeRobotCameraConfig, parts: Parts) -> Camera:
+    from hal.lerobot.driver import LeRobotRobot
+
+    if not isinstance(parts.robot, LeRobotRobot):
+        raise ConfigError(f"cameras.{parts.name}.name = lerobot, allowed on robot=lerobot; choose that robot")
+    return parts.robot.camera(config, parts.name)
+
+
+def _lerobot_teleop(config: LeRobotTeleopConfig, parts: Parts) -> Teleop:
+    from hal.lerobot.driver import LeRobotTeleop
+
+    return LeRobotTeleop(config, clock=parts.clock)
+
+
 def _simulated(parts: Parts, who: str) -> Any:  # noqa: ANN401  # (hand, arm); the arm's type would load mujoco
     hand = parts.robot
     if not (isinstance(hand, DeltaEndEffector) and hasattr(hand.robot, "world")):
@@ -182,6 +203,7 @@ ROBOTS: dict[str, Choice[Robot]] = {
     "fake": (FakeRobotConfig, lambda config, parts: FakeRobot(config, clock=parts.clock)),
     "coasting": (CoastingConfig, lambda config, parts: CoastingRobot(config)),
     "remote": (RemoteConfig, _remote_robot),
+    "lerobot": (LeRobotConfig, _lerobot_robot),
 }
 TASKS: dict[str, Choice[Task]] = {
     "peg_insertion": (PegInsertionConfig, _peg_insertion),
@@ -192,11 +214,13 @@ CAMERAS: dict[str, Choice[Camera]] = {
     "sim": (SimCameraConfig, _sim_camera),
     "fake": (FakeCameraConfig, lambda config, parts: FakeCamera(config, name=parts.name, clock=parts.clock)),
     "remote": (RemoteConfig, _remote_camera),
+    "lerobot": (LeRobotCameraConfig, _lerobot_camera),
 }
 TELEOPS: dict[str, Choice[Teleop]] = {
     "scripted": (ScriptedOperatorConfig, _scripted_operator),
     "fake": (FakeTeleopConfig, lambda config, parts: FakeTeleop(config, robot=parts.robot, clock=parts.clock)),
     "remote": (RemoteConfig, _remote_teleop),
+    "lerobot": (LeRobotTeleopConfig, _lerobot_teleop),
 }
 
 
@@ -212,6 +236,7 @@ STORE: dict[str, dict[str, Tree]] = {  # Hydra's groups
         "two_sim": {view: {"name": "sim", **defaults(SimCameraConfig), "view": view} for view in ("front", "wrist")},
         "fake": {"front": {"name": "fake", **defaults(FakeCameraConfig)}},
         "remote": {"front": {"name": "remote", **defaults(RemoteConfig)}},
+        "lerobot": {"front": {"name": "lerobot", **defaults(LeRobotCameraConfig)}},
     },
     "teleop": {"none": {}, **_nodes(TELEOPS)},
 }

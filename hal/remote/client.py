@@ -50,7 +50,9 @@ class _Remote:
         link = self.link
         link.connect()
         try:
-            described, _ = link.ask(Description, lambda call: Describe(link.part, 0, call), within_s=link.config.open_s)
+            described, _ = link.ask(
+                Description, lambda call: Describe(link.part, 0, call), within_s=link.config.connect_s
+            )
         finally:
             link.disconnect(f"{link} is not open; call open() first")
         if described.kind != kind:
