@@ -16,7 +16,7 @@ from cloud.tracker import check_tracker
 from hal.cell import Cell
 from hal.guard import GuardConfig
 from hal.make import STORE as CELL_STORE
-from hal.make import CellConfig, make_cell
+from hal.make import CellConfig, cell_store, make_cell
 from user_rl.clock import FreeRunningClock
 from user_rl.config import Tree, build, compose, defaults
 from user_rl.errors import ConfigError
@@ -119,7 +119,7 @@ STORE: dict[str, dict[str, Tree]] = {
 
 def compose_launch(overrides: list[str]) -> Tree:
     """The whole tree of one experiment; raises ConfigError."""
-    return compose("launch", overrides, store=STORE, package="configs")
+    return compose("launch", overrides, store={**STORE, **cell_store(overrides)}, package="configs")
 
 
 def build_launch(tree: Tree) -> LaunchConfig:

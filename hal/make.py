@@ -89,9 +89,9 @@ def cell_store(overrides: Sequence[str]) -> dict[str, dict[str, Tree]]:
     """Hydra's groups with the names that other packages offer; those that the overrides choose have their defaults."""
     store = {group: dict(nodes) for group, nodes in STORE.items()}
     for group, nodes in store.items():
-        for name in plugins.offers(group):
+        for name in sorted(set(plugins.offers(group)) - set(nodes)):
             tree = plugins.node(group, name) if f"{group}={name}" in overrides else {"name": name}
-            nodes.setdefault(name, {name: tree} if group == "cameras" else tree)
+            nodes[name] = {name: tree} if group == "cameras" else tree
     return store
 
 

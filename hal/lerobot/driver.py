@@ -66,7 +66,9 @@ class Bridge:
         until_s = clock.now_s() + self.config.start_s
         while not (self._home / INVITATION).exists():
             if not self._process.runs():
-                raise ConfigError(f"{self}: {self._last_line()}; {self.config.python} needs {NEEDS}")
+                why = self._last_line()
+                needs = f"; {self.config.python} needs {NEEDS}" if "No module named" in why else ""
+                raise ConfigError(f"{self} does not start: {why}{needs}")
             if clock.now_s() > until_s:
                 self._process.stop()
                 raise RobotUnreachable(f"{self} is not there after {self.config.start_s:.3g} s: {self._last_line()}")

@@ -9,7 +9,7 @@ import importlib
 import importlib.metadata
 import logging
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hal.plugins import BROKEN
@@ -45,24 +45,27 @@ def version() -> str:
 
 def _config(package: Any, base: Any, kind: str, options: Mapping[str, Any]) -> Any:  # noqa: ANN401
     import draccus
-
-    broken = _register(package, base, kind)
-    if kind not in base.get_known_choices():
-        reasons = "".join(f"; {name} does not load: {why}" for name, why in broken.items())
-        known = sorted(base.get_known_choices())
-        raise ConfigError(f"type = {kind}: LeRobot {version()} has no such type, {nearest(kind, known)}{reasons}")
-    return draccus.decode(base, {"type": kind, **options})
-
-
-def _register(package: Any, base: Any, kind: str) -> dict[str, str]:  # noqa: ANN401
-    """Imports plugins, then LeRobot's own devices until `kind` is known; returns what does not load, and why."""
     import lerobot.utils.import_utils as search
 
     register = getattr(search, "register_third_party_plugins", None) or search.register_third_party_devices
     register()
+    broken = _import_devices(package, lambda: kind in base.get_known_choices())
+    if kind not in base.get_known_choices():
+        reasons = "".join(f"; {name} does not load: {why}" for name, why in broken.items())
+        known = sorted(base.get_known_choices())
+        raise ConfigError(f"type = {kind}: LeRobot {version()} has no such type, {nearest(kind, known)}{reasons}")
+    if options.get("cameras"):
+        import lerobot.cameras
+
+        _import_devices(lerobot.cameras, lambda: False)  # so that their types are known
+    return draccus.decode(base, {"type": kind, **options})
+
+
+def _import_devices(package: Any, enough: Callable[[], bool]) -> dict[str, str]:  # noqa: ANN401
+    """Imports LeRobot's own devices of one kind, each of which registers; returns what does not load, and why."""
     broken = {}
     for module in pkgutil.iter_modules(package.__path__):
-        if kind in base.get_known_choices():
+        if enough():
             break
         if module.ispkg:
             try:

@@ -173,6 +173,12 @@ def test_what_is_driven_by_speed_is_not_said_to_stop_by_itself(bench: Bench) -> 
     assert make_robot({**tree, "on_silence": "stops"}, PARTS).spec.on_silence is OnSilence.STOPS
 
 
+def test_cameras_in_the_options_are_known_by_lerobots_names(bench: Bench) -> None:
+    assert bench.robot(options={"cameras": {"front": {"type": "painted"}}}).spec.model == "planar"
+    with pytest.raises(ConfigError, match=r"no camera of type \{'unpainted'\} is registered$"):
+        bench.robot(options={"cameras": {"front": {"type": "unpainted"}}})
+
+
 def test_a_start_has_a_deadline(bench: Bench, tmp_path: Path) -> None:
     sleeper = tmp_path / "python"
     sleeper.write_text("#!/bin/sh\necho 'waiting for a licence' >&2\nexec sleep 100\n")
