@@ -124,7 +124,7 @@ class RemoteRobot:
         expires_s = link.until_s(deadline_s)
         _, values = link.ask(
             Sent, lambda call: Command(link.part, link.session, call, expires_s),
-            memoryview(np.ascontiguousarray(target)).cast("B"), within_s=deadline_s,
+            np.ascontiguousarray(target).data.cast("B"), within_s=deadline_s,
         )  # fmt: skip
         return _floats(memoryview(b"") if values is None else values, self._spec.command)
 

@@ -156,4 +156,4 @@ def _floats(payload: memoryview) -> np.ndarray:
 
 
 def _bytes(values: np.ndarray) -> memoryview:
-    return memoryview(np.ascontiguousarray(values)).cast("B")
+    return np.ascontiguousarray(values).data.cast("B")

@@ -69,7 +69,7 @@ def test_every_choice_stands_in_hydras_store_with_its_defaults() -> None:
     assert set(STORE["robot"]) == set(ROBOTS)
     assert set(STORE["task"]) == set(TASKS)
     assert set(STORE["teleop"]) == {"none", *TELEOPS}
-    assert set(STORE["cameras"]) == {"none", "two_sim", "fake"}
+    assert set(STORE["cameras"]) == {"none", "two_sim", "fake", "remote", "lerobot"}
     assert {tree["name"] for node in STORE["cameras"].values() for tree in node.values()} == set(CAMERAS)
     assert STORE["task"]["peg_insertion"]["clearance_m"] == 0.002
     assert STORE["robot"]["panda_sim"]["hand"]["max_step_m"] == 0.015

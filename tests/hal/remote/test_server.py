@@ -12,7 +12,7 @@ from hal.camera import Frame
 from hal.remote.client import RemoteCamera, RemoteRobot, RemoteTeleop
 from hal.remote.door import Door, load_invitation
 from hal.remote.messages import REPLIES, Begin, Command, Done, Failed, Read, Reading, Sent
-from hal.remote.parts import CameraPart, RobotPart, TeleopPart, served_spec
+from hal.remote.parts import CameraPart, Part, RobotPart, TeleopPart, served_spec
 from hal.remote.server import ServerConfig, _ttl_s
 from hal.robot import OnSilence
 from hal.teleop import TeleopReading
@@ -40,7 +40,7 @@ class Bench:
     def __init__(self, home: Path, **config: float) -> None:
         self.device = FakeRobot(clock=CLOCK)
         self.teleop = FakeTeleop(robot=self.device, clock=CLOCK)
-        self.parts = {
+        self.parts: dict[str, Part] = {
             "robot": RobotPart(self.device),
             "cameras.front": CameraPart(StaleCamera(clock=CLOCK)),
             "teleop": TeleopPart(self.teleop),
