@@ -204,9 +204,14 @@ def translated(device: Any) -> Iterator[None]:  # noqa: ANN401
     try:
         yield
     except OSError as error:  # ConnectionError, TimeoutError and serial's errors among them
-        raise RobotUnreachable(f"{device}: {type(error).__name__}: {error}; look at its power and cable") from error
+        raise RobotUnreachable(f"{device}: {_line(error)}; look at its power and cable") from error
     except (RuntimeError, ValueError, LookupError) as error:
-        raise RobotFault(f"{device}: {type(error).__name__}: {error}; look at the robot, start it again") from error
+        raise RobotFault(f"{device}: {_line(error)}; look at the robot, start it again") from error
+
+
+def _line(error: Exception) -> str:
+    """LeRobot's errors fill paragraphs."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _still(name: str, measured: list[str], config: LeRobotConfig) -> float | None:

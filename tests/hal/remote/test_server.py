@@ -115,6 +115,16 @@ def test_a_client_that_only_lives_keeps_its_session(bench: MakeBench) -> None:
     assert len(b.device.sent) == 1
 
 
+def test_a_client_whose_connection_stands_but_says_nothing_loses_its_session(bench: MakeBench) -> None:
+    b = bench(silent_after_s=0.4)
+    b.robot.open()
+    b.robot._remote.link._ended.set()  # its beat
+    until(lambda: not b.device._is_open)
+    assert b.device.halts > 0
+    with pytest.raises(RobotUnreachable, match="session 1 of robot is over, nobody holds it now; open it again"):
+        b.robot.command(FORWARD)
+
+
 def test_a_command_of_an_older_session_is_refused(bench: MakeBench) -> None:
     b = bench()
     b.robot.open()
@@ -209,6 +219,9 @@ def test_what_the_operator_says_and_does_crosses_by_its_name(bench: MakeBench) -
     assert np.array_equal(said[4].action, FORWARD)  # type: ignore[arg-type]
     teleop.begin(demonstrate=True)
     assert teleop.poll().action is not None
+    b.teleop.says = [TeleopReading(stamp_s=0.0, action=9 * FORWARD)]
+    with pytest.raises(SpecError, match=r"action.point.delta.x = 0.45 m, allowed \[-0.1, 0.1\]"):
+        teleop.poll()
     teleop.close()
 
 

@@ -46,7 +46,7 @@ class Planar(Robot):
         if self._is_connected:
             raise DeviceAlreadyConnectedError(f"{self} is already connected")
         if self.config.port == "/dev/nowhere":
-            raise ConnectionError("no such port: /dev/nowhere")
+            raise ConnectionError("no such port:\n/dev/nowhere\n")
         self._is_connected = True
         self._tell(f"connect calibrate={calibrate}")
         if calibrate and not self.is_calibrated:
