@@ -17,6 +17,7 @@ from cloud.store.replay import ReplayConfig
 from cloud.tracker import check_tracker
 from hal.guard import GuardConfig
 from hal.make import STORE as CELL_STORE
+from hal.make import cell_store
 from user_rl.config import Tree, build, compose, defaults
 from user_rl.errors import ConfigError
 from user_rl.log import LogConfig
@@ -148,7 +149,7 @@ STORE: dict[str, dict[str, Tree]] = {
 
 def compose_launch(overrides: list[str]) -> Tree:
     """The whole tree of one experiment; raises ConfigError."""
-    return compose("launch", overrides, store=STORE, package="configs")
+    return compose("launch", overrides, store={**STORE, **cell_store(overrides)}, package="configs")
 
 
 def build_launch(tree: Tree) -> LaunchConfig:

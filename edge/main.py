@@ -23,8 +23,7 @@ from edge.fault import CLEARED, clear, read_fault
 from edge.process import Exit, StopFlag, become_child, set_up_logging
 from edge.table import terminal_width
 from hal.discovery import DEADLINE_S
-from hal.make import STORE as CELL_STORE
-from hal.make import CellConfig
+from hal.make import CellConfig, cell_store
 from user_rl.config import Tree, build, compose, defaults
 from user_rl.errors import ConfigError, UserRlError
 
@@ -63,7 +62,7 @@ def configuration(file: Path | None, overrides: list[str]) -> Tree:
     """The whole tree: of `file`, else of the defaults, with the overrides over it; raises ConfigError."""
     if file is None:
         root: Tree = {**defaults(EdgeConfig), "defaults": ["_self_", *GROUPS]}
-        tree = compose("edge", overrides, store={**CELL_STORE, "": {"edge": root}}, package="configs")
+        tree = compose("edge", overrides, store={**cell_store(overrides), "": {"edge": root}}, package="configs")
         return {key: value for key, value in tree.items() if value != "???"}  # not set: `build` names it
     try:
         tree = json.loads(file.read_text())

@@ -118,6 +118,10 @@ class ClientChannel:
                 f"cannot connect to {address}: {zmq.strerror(error.errno or 0)}; give tcp://HOST:PORT"
             ) from error
 
+    def ready(self, timeout_s: float) -> bool:
+        """Whether a message can be sent now, waiting up to `timeout_s` for it."""
+        return bool(self.socket.poll(round(timeout_s * 1e3), zmq.POLLOUT))
+
     def send(self, frames: Sequence[bytes | memoryview]) -> bool:
         """Queues a message; False when not connected or when the queue is full. Never blocks."""
         return _send(self.socket, frames)

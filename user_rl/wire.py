@@ -1,27 +1,23 @@
-"""The data plane's messages: small msgpack headers with raw array frames behind them.
+"""The data plane's messages; `user_rl.codec` says how one travels.
 
-A message is a list of frames: the header (one byte of wire format, then a tagged msgspec array) and the payloads that
-its type announces. `decode` trusts nothing: whatever is not exactly one of the messages below raises WireError, and no
-payload is copied or looked into. Digests, order, identity and schema are the receiver's to hold against what it knows.
+Digests, order, identity and schema are the receiver's to hold against what it knows.
 
     edge → gateway   Hello, Rows + records              gateway → edge   Welcome, Ack, Permit, Refused
     edge → weights   WeightsQuery, WeightsRange         weights → edge   WeightsOffer, WeightsPart + bytes, Refused
     labeller → labels  Label + values                   labels → labeller  Labelled, Refused
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import msgspec
 import xxhash
 
-from user_rl.errors import WireError
+from user_rl.codec import FORMAT, Buffer, Codec, Limits
 
-FORMAT: Final = 1  # the number of this wire format, the first byte of every header
+__all__ = ["FORMAT", "Limits"]  # what comes from the codec and is spoken of here
+
 UNLIMITED: Final = 2**63 - 1  # Permit.last_step of a stream that may record for ever
 
-Buffer = bytes | bytearray | memoryview
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Text = Annotated[str, msgspec.Meta(max_length=2000)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -31,15 +27,6 @@ Digest = Annotated[int, msgspec.Meta(ge=0)]  # 64 bits
 Blob = Annotated[bytes, msgspec.Meta(max_length=2**18)]
 
 RefusedCode = Literal["schema", "identity", "order", "digest", "run", "full", "malformed", "hello", "column", "busy"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What `decode` accepts at most."""
-
-    frames: int = 2  # with the header
-    header_bytes: int = 2**19
-    payload_bytes: int = 2**24
 
 
 class _Message(msgspec.Struct, array_like=True, tag=True, frozen=True, forbid_unknown_fields=True):
@@ -150,46 +137,10 @@ Message = (
 )  # fmt: skip
 WITH_PAYLOAD: Final = (Rows, WeightsPart, Label)  # one payload each; the others have none
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Message)
-
-
-def encode(message: Message, *payloads: bytes | memoryview) -> list[bytes | memoryview]:
-    """The frames of `message`; payloads are passed on without a copy."""
-    _check_payloads(message, len(payloads))
-    return [bytes((FORMAT,)) + _encoder.encode(message), *payloads]
-
-
-def decode(frames: Sequence[Buffer], limits: Limits | None = None) -> tuple[Message, list[memoryview]]:
-    """The message in `frames` and views of its payloads; raises WireError for anything else."""
-    _check_sizes(frames, limits or Limits())
-    header = memoryview(frames[0])
-    if header[0] != FORMAT:
-        raise WireError(f"wire format {header[0]}, allowed {FORMAT}; bring both sides to one version")
-    try:
-        message = _decoder.decode(header[1:])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise WireError(f"a header of {len(header)} bytes is no message: {error}; drop it") from error
-    _check_payloads(message, len(frames) - 1)
-    return message, [memoryview(frame) for frame in frames[1:]]
+_codec: Codec[Message] = Codec(Message, WITH_PAYLOAD)
+encode, decode = _codec.encode, _codec.decode
 
 
 def digest(payload: Buffer) -> int:
     """What `Rows.digest` holds of its payload: xxh3, 64 bits."""
     return xxhash.xxh3_64_intdigest(payload)
-
-
-def _check_sizes(frames: Sequence[Buffer], limits: Limits) -> None:
-    if not 1 <= len(frames) <= limits.frames:
-        raise WireError(f"a message of {len(frames)} frames, allowed 1 to {limits.frames}; drop it")
-    if not 1 <= len(frames[0]) <= limits.header_bytes:
-        raise WireError(f"a header of {len(frames[0])} bytes, allowed 1 to {limits.header_bytes}; drop it")
-    for frame in frames[1:]:
-        if len(frame) > limits.payload_bytes:
-            raise WireError(f"a payload of {len(frame)} bytes, allowed {limits.payload_bytes}; send it in parts")
-
-
-def _check_payloads(message: Message, count: int) -> None:
-    wanted = int(isinstance(message, WITH_PAYLOAD))
-    if count != wanted:
-        raise WireError(f"{type(message).__name__} with {count} payloads, allowed {wanted}; drop it")

@@ -11,8 +11,9 @@ from itertools import product
 import numpy as np
 
 from hal.cell import Cell
-from hal.make import TASKS, CellConfig, make_cell
+from hal.make import CellConfig, make_cell
 from hal.sim.script import Scripted
+from hal.tables.tasks import TASKS
 from scripts.benchmarks.machine import record
 from user_rl.clock import FreeRunningClock
 

@@ -12,13 +12,15 @@ import pytest
 
 from edge.main import configuration
 from hal.composite import Composite, run_all
+from hal.driver import Parts
 from hal.emulators.feetech import FeetechEmulator, feetech_emulator
 from hal.emulators.robotiq import RobotiqEmulator, robotiq_emulator
 from hal.guard import Guarded
 from hal.kits import check_robot
-from hal.make import ROBOTS, CellConfig, Parts, make_cell
+from hal.make import CellConfig, make_cell
 from hal.robot import OnSilence
 from hal.robotiq import Robotiq, RobotiqConfig
+from hal.tables.robots import ROBOTS
 from hal.testing import CoastingConfig, CoastingRobot, FakeRobot, FakeRobotConfig, Motion
 from tests.hal.arm_files import make_so101
 from user_rl.clock import FakeClock, SystemClock

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from hal.guard import GuardConfig, Guarded
-from hal.make import CAMERAS, ROBOTS, STORE, TASKS, TELEOPS, CellConfig, make_cell
+from hal.make import STORE, CellConfig, make_cell
+from hal.tables.cameras import CAMERAS
+from hal.tables.robots import ROBOTS
+from hal.tables.tasks import TASKS
+from hal.tables.teleops import TELEOPS
 from hal.testing import FakeRobot, FakeRobotConfig, FakeTask, FakeTaskConfig
 from user_rl.clock import FakeClock, FreeRunningClock
 from user_rl.config import build
@@ -70,7 +74,7 @@ def test_every_choice_stands_in_hydras_store_with_its_defaults() -> None:
     assert set(STORE["robot"]) == set(ROBOTS)
     assert set(STORE["task"]) == set(TASKS)
     assert set(STORE["teleop"]) == {"none", *TELEOPS}
-    assert set(STORE["cameras"]) == {"none", "two_sim", "realsense", "v4l2", "video", "fake"}
+    assert set(STORE["cameras"]) == {"none", "two_sim", "realsense", "v4l2", "video", "fake", "remote", "lerobot"}
     assert {tree["name"] for node in STORE["cameras"].values() for tree in node.values()} == set(CAMERAS)
     assert STORE["task"]["peg_insertion"]["clearance_m"] == 0.002
     assert STORE["robot"]["panda_sim"]["hand"]["max_step_m"] == 0.015

@@ -12,8 +12,10 @@ import numpy as np
 
 from edge.doctor import examination
 from hal.camera import Frame
-from hal.make import CAMERAS, ROBOTS, Parts
+from hal.driver import Parts
 from hal.robot import OnSilence, RobotSpec, RobotState
+from hal.tables.cameras import CAMERAS
+from hal.tables.robots import ROBOTS
 from hal.testing import CoastingConfig, CoastingRobot, FakeTask, FakeTaskConfig
 from user_rl.clock import Clock
 from user_rl.errors import HardwareError, RobotUnreachable, SensorStale

@@ -7,7 +7,9 @@ import pytest
 
 from edge.doctor.diagnosis import Result, Row
 from edge.doctor.examination import examine
-from hal.make import CAMERAS, ROBOTS, TASKS
+from hal.tables.cameras import CAMERAS
+from hal.tables.robots import ROBOTS
+from hal.tables.tasks import TASKS
 from tests.edge.doctor.broken import register, tree_of
 from user_rl.clock import FakeClock
 from user_rl.errors import ConfigError

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from hal.cell import Cell
-from hal.make import TASKS, CellConfig, make_cell
+from hal.make import CellConfig, make_cell
 from hal.robot import Robot
+from hal.tables.tasks import TASKS
 from hal.task import Task
 from user_rl.clock import FreeRunningClock
 

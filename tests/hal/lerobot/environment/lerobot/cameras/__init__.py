@@ -1,0 +1,5 @@
+"""As `lerobot.cameras`."""
+
+from .configs import CameraConfig
+
+__all__ = ["CameraConfig"]

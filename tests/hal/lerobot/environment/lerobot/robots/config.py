@@ -1,0 +1,18 @@
+"""As `lerobot.robots.config`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import draccus
+
+
+@dataclass(kw_only=True)
+class RobotConfig(draccus.ChoiceRegistry):
+    """The base of every robot's config."""
+
+    id: str | None = None
+    calibration_dir: Path | None = None
+
+    @property
+    def type(self) -> str:
+        return self.get_choice_name(self.__class__)
