@@ -11,7 +11,9 @@ import numpy as np
 
 from hal.camera import Camera
 from hal.cell import Cell
-from hal.end_effector import DeltaEndEffector
+from hal.dh import FRANKA_FLANGE_M, FRANKA_HOME, FRANKA_LINKS, UR_HOME, UR_LINKS, Link, mjcf
+from hal.end_effector import DeltaEndEffector, EndEffectorConfig
+from hal.franka import Franka, FrankaConfig
 from hal.guard import GuardConfig, Guarded
 from hal.gymnasium import GymnasiumConfig, GymnasiumRobot, GymnasiumTask, GymnasiumTaskConfig
 from hal.robot import Robot
@@ -33,6 +35,7 @@ from hal.testing import (
     FakeTeleop,
     FakeTeleopConfig,
 )
+from hal.ur import Ur, UrConfig
 from user_rl.clock import Clock
 from user_rl.config import Tree, build, defaults
 from user_rl.errors import ConfigError
@@ -108,6 +111,29 @@ def _gymnasium_task(config: GymnasiumTaskConfig, parts: Parts) -> Task:
     return GymnasiumTask(config, parts.robot)
 
 
+def _ur(config: UrConfig, parts: Parts) -> Robot:
+    return _handed(Ur(config, clock=parts.clock), config.hand, UR_LINKS[config.model], UR_HOME, tip_m=config.tool_m)
+
+
+def _franka(config: FrankaConfig, parts: Parts) -> Robot:
+    tip_m = FRANKA_FLANGE_M + config.tool_m
+    return _handed(Franka(config, clock=parts.clock), config.hand, FRANKA_LINKS, FRANKA_HOME, tip_m=tip_m)
+
+
+def _handed(
+    arm: Robot, hand: EndEffectorConfig | None, links: tuple[Link, ...], home: tuple[float, ...], *, tip_m: float
+) -> Robot:
+    """The arm itself, commanded by joint angles, or by steps of its tip where its `hand` is configured."""
+    if hand is None:
+        return arm
+    try:
+        from hal.kinematics import MinkKinematics
+    except ImportError as error:
+        raise ConfigError(f"robot.hand needs {error.name}; pip install 'user-rl[sim]'") from error
+    kinematics = MinkKinematics(mjcf(links, tip_m=tip_m), np.array(home), period_s=1.0 / arm.spec.rate_hz)
+    return DeltaEndEffector(arm, kinematics, hand)
+
+
 def _peg_insertion(config: PegInsertionConfig, parts: Parts) -> Task:
     return PegInsertion(config, *_simulated(parts, "task=peg_insertion"))
 
@@ -141,6 +167,8 @@ def _simulated(parts: Parts, who: str) -> Any:  # noqa: ANN401  # (hand, arm); t
 ROBOTS: dict[str, Choice[Robot]] = {
     PANDA.model: (SimArmConfig, _sim_robot(PANDA)),
     ARM6.model: (SimArmConfig, _sim_robot(ARM6)),
+    "ur": (UrConfig, _ur),
+    "franka": (FrankaConfig, _franka),
     "gymnasium": (GymnasiumConfig, _gymnasium_robot),
     "fake": (FakeRobotConfig, lambda config, parts: FakeRobot(config, clock=parts.clock)),
     "coasting": (CoastingConfig, lambda config, parts: CoastingRobot(config)),
