@@ -18,10 +18,14 @@ def robot_address(host: str, name: str) -> str:
     return found
 
 
-def check_answers(host: str, port: int, name: str, *, timeout_s: float) -> None:
-    """Raises RobotUnreachable within `timeout_s` when nobody listens: vendors' own connects wait for minutes."""
+def check_answers(host: str, port: int, name: str, *, timeout_s: float, question: bytes = b"") -> None:
+    """Raises RobotUnreachable when nobody listens, or answers the `question`: vendors' own waits may have no end."""
     try:
-        socket.create_connection((host, port), timeout=timeout_s).close()
+        with socket.create_connection((host, port), timeout=timeout_s) as connection:
+            if question:
+                connection.sendall(question)
+                if not connection.recv(1):
+                    raise ConnectionResetError("it hung up")
     except OSError as error:
         raise RobotUnreachable(
             f"no {name} at {host}, port {port}: {error}; look at its power, the cable and robot.host"

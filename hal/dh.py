@@ -22,8 +22,8 @@ class Link:
     high: float
 
 
-def mjcf(links: tuple[Link, ...], *, tip_m: float) -> str:
-    """The chain with a site `tip` that lies `tip_m` along the last joint's axis, x and z as that joint's."""
+def mjcf(links: tuple[Link, ...], *, tip_m: float, tip_rad: float = 0.0) -> str:
+    """The chain with a site `tip`: `tip_m` along the last joint's axis, turned by `tip_rad` about it."""
     root = Element("mujoco")
     SubElement(root, "compiler", angle="radian")
     body = SubElement(root, "worldbody")
@@ -33,7 +33,8 @@ def mjcf(links: tuple[Link, ...], *, tip_m: float) -> str:
         body = SubElement(body, "body", name=link.name, pos=_text(*at), quat=_text(*turn))
         SubElement(body, "inertial", pos="0 0 0", mass="1", diaginertia="1 1 1")  # MuJoCo wants some; nothing falls
         SubElement(body, "joint", name=link.name, axis="0 0 1", range=_text(link.low, link.high), limited="true")
-    SubElement(body, "site", name="tip", pos=_text(0, 0, tip_m))
+    turn = (cos(tip_rad / 2), 0.0, 0.0, sin(tip_rad / 2))
+    SubElement(body, "site", name="tip", pos=_text(0, 0, tip_m), quat=_text(*turn))
     return tostring(root, encoding="unicode")
 
 
@@ -52,7 +53,7 @@ def _ur(upper_m: float, fore_m: float, d1_m: float, d4_m: float, d5_m: float, d6
     )
 
 
-UR_HOME = (0.0, -pi / 2, pi / 2, -pi / 2, -pi / 2, 0.0)  # rad: the tool points down
+UR_HOME = (pi, -pi / 2, pi / 2, -pi / 2, -pi / 2, -pi / 2)  # rad: in front of the base, the tool down, its yaw 0
 UR_LINKS = {
     "ur3e": _ur(0.24355, 0.2132, 0.15185, 0.13105, 0.08535, 0.0921),
     "ur5e": _ur(0.425, 0.3922, 0.1625, 0.1333, 0.0997, 0.0996),
@@ -61,7 +62,8 @@ UR_LINKS = {
 }
 
 FRANKA_FLANGE_M = 0.107
-FRANKA_HOME = (0.0, -pi / 4, 0.0, -3 * pi / 4, 0.0, pi / 2, pi / 4)  # rad: the tool points down
+FRANKA_HAND_RAD = -pi / 4  # how Franka's own hand is mounted on the flange
+FRANKA_HOME = (0.0, -pi / 4, 0.0, -3 * pi / 4, 0.0, pi / 2, pi / 4)  # rad: the tool down, the hand's yaw 0
 FRANKA_LINKS = tuple(
     Link(name=f"joint{i + 1}", along_m=along, twist_rad=twist, up_m=up, low=low, high=high)
     for i, (along, twist, up, low, high) in enumerate([

@@ -11,7 +11,7 @@ import numpy as np
 
 from hal.camera import Camera
 from hal.cell import Cell
-from hal.dh import FRANKA_FLANGE_M, FRANKA_HOME, FRANKA_LINKS, UR_HOME, UR_LINKS, Link, mjcf
+from hal.dh import FRANKA_FLANGE_M, FRANKA_HAND_RAD, FRANKA_HOME, FRANKA_LINKS, UR_HOME, UR_LINKS, mjcf
 from hal.end_effector import DeltaEndEffector, EndEffectorConfig
 from hal.franka import Franka, FrankaConfig
 from hal.guard import GuardConfig, Guarded
@@ -112,17 +112,16 @@ def _gymnasium_task(config: GymnasiumTaskConfig, parts: Parts) -> Task:
 
 
 def _ur(config: UrConfig, parts: Parts) -> Robot:
-    return _handed(Ur(config, clock=parts.clock), config.hand, UR_LINKS[config.model], UR_HOME, tip_m=config.tool_m)
+    xml = mjcf(UR_LINKS[config.model], tip_m=config.tool_m)
+    return _handed(Ur(config, clock=parts.clock), config.hand, xml, UR_HOME)
 
 
 def _franka(config: FrankaConfig, parts: Parts) -> Robot:
-    tip_m = FRANKA_FLANGE_M + config.tool_m
-    return _handed(Franka(config, clock=parts.clock), config.hand, FRANKA_LINKS, FRANKA_HOME, tip_m=tip_m)
+    xml = mjcf(FRANKA_LINKS, tip_m=FRANKA_FLANGE_M + config.tool_m, tip_rad=FRANKA_HAND_RAD)
+    return _handed(Franka(config, clock=parts.clock), config.hand, xml, FRANKA_HOME)
 
 
-def _handed(
-    arm: Robot, hand: EndEffectorConfig | None, links: tuple[Link, ...], home: tuple[float, ...], *, tip_m: float
-) -> Robot:
+def _handed(arm: Robot, hand: EndEffectorConfig | None, xml: str, home: tuple[float, ...]) -> Robot:
     """The arm itself, commanded by joint angles, or by steps of its tip where its `hand` is configured."""
     if hand is None:
         return arm
@@ -130,8 +129,7 @@ def _handed(
         from hal.kinematics import MinkKinematics
     except ImportError as error:
         raise ConfigError(f"robot.hand needs {error.name}; pip install 'user-rl[sim]'") from error
-    kinematics = MinkKinematics(mjcf(links, tip_m=tip_m), np.array(home), period_s=1.0 / arm.spec.rate_hz)
-    return DeltaEndEffector(arm, kinematics, hand)
+    return DeltaEndEffector(arm, MinkKinematics(xml, np.array(home), period_s=1.0 / arm.spec.rate_hz), hand)
 
 
 def _peg_insertion(config: PegInsertionConfig, parts: Parts) -> Task:

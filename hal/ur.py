@@ -32,6 +32,7 @@ from user_rl.specs import Array, box
 log = logging.getLogger(__name__)
 
 _RTDE_PORT = 30004
+_PROTOCOL_VERSION = b"\x00\x05V\x00\x02"  # RTDE's first question; the SDK would wait for its answer for ever
 _JOINTS = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
 _RANGE = 6.28  # rad, both ways: of every joint but a UR3's last, which turns on
 _FASTEST = 2 * math.pi  # rad/s: beyond what any joint of any model does
@@ -104,7 +105,8 @@ class Ur:
     def open(self) -> None:
         if self._is_lost:
             raise RobotUnreachable(f"the link to the UR arm at {self.host} was lost; start the process again")
-        check_answers(self.host, _RTDE_PORT, "UR controller", timeout_s=self.config.timeout_s)
+        timeout_s = self.config.timeout_s
+        check_answers(self.host, _RTDE_PORT, "UR controller", timeout_s=timeout_s, question=_PROTOCOL_VERSION)
         try:
             self._receive = self._receive_sdk(self.host, self.config.stream_hz, list(_FIELDS))
             self._stamps, self._moved_s = StampMapper(), self.clock.now_s()

@@ -148,7 +148,10 @@ class RtdeClient(_Client):
         self.buffer += data
         for kind, payload in packages(self.buffer):
             if kind == Kind.DATA:
-                controller.take(self._inputs[payload[0]].unpack(payload[1:]))
+                recipe = self._inputs.get(payload[0]) if payload else None
+                if recipe is None or not recipe.is_known:
+                    return False
+                controller.take(recipe.unpack(payload[1:]))
             else:
                 self._set_up(kind, payload)
         return True
