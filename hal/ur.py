@@ -15,7 +15,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from user_rl.clock import Clock
 from user_rl.errors import ConfigError, RobotFault, RobotUnreachable
 from user_rl.specs import Array, box
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _RTDE_PORT = 30004
@@ -83,7 +84,7 @@ class Ur:
         self._receive_sdk, self._control_sdk, self._dashboard_sdk = _sdk()
         self._receive: Any = None
         self._control: Any = None
-        self._is_lost = self._is_watched = False
+        self._is_lost = False
         self._stamps = StampMapper()
         self._moved_s = 0.0  # when the controller's clock was last seen to move, and where to
         self._tick_s = -1.0
@@ -110,7 +111,7 @@ class Ur:
         try:
             self._receive = self._receive_sdk(self.host, self.config.stream_hz, list(_FIELDS))
             self._stamps, self._moved_s = StampMapper(), self.clock.now_s()
-            self._is_watched, self._fed_s = False, -math.inf
+            self._fed_s = -math.inf
             self._check_safety()
             self._control = self._control_sdk(self.host, self.config.stream_hz)
         except RuntimeError as error:
@@ -129,16 +130,19 @@ class Ur:
     def command(self, target: Array) -> Array:
         self._check()
         self._spec.command.check(target)
-        if not self._control.isProgramRunning():
-            self._start_program()
-        if not self._is_watched:
-            self._watch()
+        if self._fed_s == -math.inf:
+            self._begin()
+        elif not self._control.isProgramRunning():
+            self._begin_anew()
         joints, config = target.astype(np.float64).tolist(), self.config
-        if not self._control.servoJ(joints, 0.0, 0.0, 1.0 / config.stream_hz, config.lookahead_s, config.gain):
+        period_s = 1.0 / config.stream_hz
+        servo = (joints, 0.0, 0.0, period_s, config.lookahead_s, config.gain)
+        if not self._asked(lambda: self._control.servoJ(*servo), "servoJ"):
             self._check()
             raise RobotFault(f"the UR arm at {self.host} refused servoJ; look at the pendant, then start again")
         now_s = self.clock.now_s()
-        self._fed_s, self._gap_s = now_s, now_s - self._fed_s
+        self._gap_s = 0.0 if self._fed_s == -math.inf else now_s - self._fed_s
+        self._fed_s = now_s
         return target
 
     def halt(self) -> None:
@@ -192,14 +196,28 @@ class Ur:
                 "power it and release its brakes at the pendant, then start again"
             )
 
-    def _start_program(self) -> None:
-        """Uploads the program again after a silence of ours; a program that was being fed is somebody's to look at."""
+    def _begin(self) -> None:
+        """Has a program that runs and is watched: the one that is there, else a new one."""
+        if self._control.isProgramRunning() and self._is_watched():
+            return
+        self._asked(self._upload, "uploading the program")
+        if not self._is_watched():
+            self._is_lost = True
+            raise RobotUnreachable(
+                f"the UR arm at {self.host} took no watchdog, and silence would not stop it; look at the pendant, "
+                "then start the process again"
+            )
+
+    def _begin_anew(self) -> None:
+        """After a silence of ours; a program that was being fed has been ended by somebody."""
         if max(self.clock.now_s() - self._fed_s, self._gap_s) < self.config.silence_s / 2:
             raise RobotFault(
                 f"the program on the UR arm at {self.host} was ended by somebody; look at the pendant, then start again"
             )
-        self._is_watched = False
-        bounded(self._upload, f"uploading the program to the UR arm at {self.host}", timeout_s=self.config.timeout_s)
+        self._begin()
+
+    def _is_watched(self) -> bool:
+        return self._asked(lambda: bool(self._control.setWatchdog(1.0 / self.config.silence_s)), "setting the watchdog")
 
     def _upload(self) -> None:
         self._control.stopScript()  # it clears the command register, from which a new program would take the old target
@@ -207,26 +225,20 @@ class Ur:
         while self._control is not None and not self._control.isProgramRunning():
             self.clock.sleep_until(self.clock.now_s() + _POLL_S)
 
-    def _watch(self) -> None:
-        what = f"setting the watchdog of the UR arm at {self.host}"
-        set_ = bounded(
-            lambda: self._control.setWatchdog(1.0 / self.config.silence_s), what, timeout_s=self.config.timeout_s
-        )
-        if not set_:
-            raise RobotUnreachable(f"{what}: refused, and silence would not stop it; look at the pendant, start again")
-        self._is_watched = True
+    def _asked(self, call: Callable[[], T], what: str) -> T:
+        """What the SDK answers; a link on which it fails or hangs is lost."""
+        try:
+            return bounded(call, f"{what}, of the UR arm at {self.host}", timeout_s=self.config.timeout_s)
+        except RobotUnreachable:
+            self._is_lost = True
+            raise
 
     def _servo_stops(self) -> bool:
         """Whether the arm is known to follow nothing any more."""
         try:
-            stopped = bounded(
-                lambda: self._control.servoStop(self.config.stop_acceleration),
-                f"the servo stop of the UR arm at {self.host}",
-                timeout_s=self.config.timeout_s,
-            )
+            stopped = self._asked(lambda: self._control.servoStop(self.config.stop_acceleration), "the servo stop")
         except RobotUnreachable as error:
             log.warning("%s", error)
-            self._is_lost = True
             return False
         return bool(stopped) or not self._control.isProgramRunning()
 

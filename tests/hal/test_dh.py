@@ -74,7 +74,7 @@ def test_at_home_the_tool_points_down_with_yaw_zero_and_poses_around_are_found(
     assert pose[0, 3] > 0.25
     kinematics = MinkKinematics(mjcf(links, tip_m=tip_m, tip_rad=tip_rad), np.array(home), period_s=0.1)
     here, _ = kinematics.forward(np.array(home), np.zeros(len(links)))
-    goal = here + [0.03, -0.02, 0.02, 0.2]
+    goal = here + np.array([0.03, -0.02, 0.02, 0.2])
     reached, _ = kinematics.forward(kinematics.search(goal), np.zeros(len(links)))
     np.testing.assert_allclose(reached, goal, atol=1e-3)
 

@@ -28,7 +28,7 @@ def tell(controller: Controller, command: int, *doubles: float, offset: int = 0)
 
 
 def servo(controller: Controller, turn: float, *, offset: int = 0, lookahead_s: float = 0.1) -> None:
-    target = np.array(HOME) + [turn, 0, 0, 0, 0, 0]
+    target = (HOME[0] + turn, *HOME[1:])
     tell(controller, SERVO_J, *target, 0.0, 0.0, 0.008, lookahead_s, 300.0, offset=offset)
 
 
@@ -47,7 +47,7 @@ def test_the_arm_follows_its_servo_target_in_either_range_of_registers(offset: i
     assert answer(controller, offset) == 1
     servo(controller, 0.5, offset=offset)
     run(controller, 2.0)
-    np.testing.assert_allclose(controller.position, np.array(HOME) + [0.5, 0, 0, 0, 0, 0], atol=1e-3)
+    np.testing.assert_allclose(controller.position, (0.5, *HOME[1:]), atol=1e-3)
     assert controller.outputs["actual_q"] == tuple(controller.position)
     assert not controller.is_moving
 
