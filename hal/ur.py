@@ -132,14 +132,11 @@ class Ur:
         self._spec.command.check(target)
         if self._fed_s == -math.inf:
             self._begin()
-        elif not self._control.isProgramRunning():
+        if not self._follows(target):
+            self._check()  # a stop has its own name
             self._begin_anew()
-        joints, config = target.astype(np.float64).tolist(), self.config
-        period_s = 1.0 / config.stream_hz
-        servo = (joints, 0.0, 0.0, period_s, config.lookahead_s, config.gain)
-        if not self._asked(lambda: self._control.servoJ(*servo), "servoJ"):
-            self._check()
-            raise RobotFault(f"the UR arm at {self.host} refused servoJ; look at the pendant, then start again")
+            if not self._follows(target):
+                raise RobotFault(f"the UR arm at {self.host} refused servoJ; look at the pendant, then start again")
         now_s = self.clock.now_s()
         self._gap_s = 0.0 if self._fed_s == -math.inf else now_s - self._fed_s
         self._fed_s = now_s
@@ -212,9 +209,14 @@ class Ur:
         """After a silence of ours; a program that was being fed has been ended by somebody."""
         if max(self.clock.now_s() - self._fed_s, self._gap_s) < self.config.silence_s / 2:
             raise RobotFault(
-                f"the program on the UR arm at {self.host} was ended by somebody; look at the pendant, then start again"
+                f"the program on the UR arm at {self.host} was ended from elsewhere; look at the pendant, start again"
             )
         self._begin()
+
+    def _follows(self, target: Array) -> bool:
+        joints, config = target.astype(np.float64).tolist(), self.config
+        servo = (joints, 0.0, 0.0, 1.0 / config.stream_hz, config.lookahead_s, config.gain)
+        return self._asked(lambda: bool(self._control.servoJ(*servo)), "servoJ")
 
     def _is_watched(self) -> bool:
         return self._asked(lambda: bool(self._control.setWatchdog(1.0 / self.config.silence_s)), "setting the watchdog")

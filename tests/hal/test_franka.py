@@ -209,9 +209,7 @@ def test_a_refused_motion_is_a_fault(sdk: FakeFranky, error: type[Exception]) ->
 
 def test_an_arm_without_fci_and_another_firmware_are_named(sdk: FakeFranky, monkeypatch: pytest.MonkeyPatch) -> None:
     sdk.arm.is_reachable = False
-    with pytest.raises(
-        RobotUnreachable, match=r"no control of the Franka arm .*: libfranka: Connection timeout; activ"
-    ):
+    with pytest.raises(RobotUnreachable, match=r"no control of the Franka arm .*: libfranka: Connection timeout; act"):
         make(sdk).open()
 
     def refuse(*_: object, **__: object) -> None:

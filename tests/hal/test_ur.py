@@ -185,7 +185,7 @@ def test_a_stop_is_a_fault_until_a_person_has_cleared_it(arm: Arm, ur: Ur, word:
 def test_a_program_that_is_stopped_at_the_pendant_is_a_fault(arm: Arm, ur: Ur) -> None:
     follow(ur, turned(0.0), 0.2)
     arm("stop_program")
-    with pytest.raises(RobotFault, match=f"the program on the UR arm at {arm.host} was ended by somebody; look at"):
+    with pytest.raises(RobotFault, match=f"the program on the UR arm at {arm.host} was ended from elsewhere; look at"):
         follow(ur, turned(0.0), 5.0)
 
 
@@ -203,6 +203,25 @@ def test_without_commands_the_arm_stops_itself_and_a_new_one_begins_from_there(a
     ur.command(here - np.array([0.5, 0, 0, 0, 0, 0], np.float32))
     arm.wait(lambda: arm.turn < stopped_at - 0.1)
     arm.wait(lambda: arm("state")["runtime"] == "STOPPED")  # and the new program has its watchdog
+
+
+def test_a_stop_that_the_program_does_not_confirm_is_made_by_the_dashboard(arm: Arm, ur: Ur) -> None:
+    ur.command(turned(3.0))
+    arm.wait(lambda: arm.is_moving)
+    ur._is_lost = True  # as after a call that failed
+    ur.halt()
+    arm.wait(lambda: not arm.is_moving)
+    ur._is_lost = False
+    assert arm("state")["log"] == ["program stopped: dashboard"]
+    assert arm.turn < 2.9
+
+
+def test_a_program_that_ends_after_a_late_command_may_be_the_watchdogs_and_is_begun_anew(arm: Arm, ur: Ur) -> None:
+    ur.command(turned(0.0))
+    time.sleep(0.3)  # of 0.5 s
+    ur.command(turned(0.0))
+    arm("stop_program")
+    arm.wait(lambda: ur.command(turned(0.0)) is not None and arm("state")["runtime"] == "PLAYING")
 
 
 def in_a_process_of_its_own(code: str, host: str) -> subprocess.Popen[str]:
@@ -232,13 +251,15 @@ def test_a_killed_process_leaves_an_arm_that_stops(arm: Arm) -> None:
 @pytest.mark.parametrize("word", ["freeze", "drop_links"])
 def test_a_lost_link_is_noticed_and_let_go_of_and_the_arm_stops(arm: Arm, word: str) -> None:
     child = in_a_process_of_its_own(
+        "stamps = []\n"
         "try:\n"
         "    for _ in range(300):\n"
         "        ur.command(target)\n"
         "        time.sleep(0.02)\n"
-        "        ur.read()\n"
+        "        stamps.append(ur.read().stamp_s)\n"
         "except HardwareError as error:\n"
         "    print(type(error).__name__, error, flush=True)\n"
+        "print('old stamps', len(set(stamps[-5:])) == 1, flush=True)\n"
         "start_s = time.monotonic()\n"
         "ur.close()\n"
         "print('closed', time.monotonic() - start_s < 10, flush=True)\n"
@@ -257,6 +278,7 @@ def test_a_lost_link_is_noticed_and_let_go_of_and_the_arm_stops(arm: Arm, word: 
         return  # the SDK's own reconnecting has crashed the process, which the arm survives
     assert "RobotUnreachable" in out
     assert f"the UR arm at {arm.host} was last heard" in out or word == "drop_links"
+    assert "old stamps True" in out or word == "drop_links"
     assert "closed True" in out
     assert f"the link to the UR arm at {arm.host} was lost; start the process again" in out
 
