@@ -88,7 +88,7 @@ class Ur:
         self._stamps = StampMapper()
         self._moved_s = 0.0  # when the controller's clock was last seen to move, and where to
         self._tick_s = -1.0
-        self._fed_s, self._gap_s = -math.inf, 0.0  # the last command, and its distance from the one before
+        self._fed_s = self._late_s = -math.inf  # the last command (none: the arm is idle), and the last late one
         state = [(f"{name}.position", "rad", -_RANGE, _RANGE) for name in _JOINTS]
         state += [(f"{name}.velocity", "rad/s", -_FASTEST, _FASTEST) for name in _JOINTS]
         self._spec = RobotSpec(
@@ -138,7 +138,8 @@ class Ur:
             if not self._follows(target):
                 raise RobotFault(f"the UR arm at {self.host} refused servoJ; look at the pendant, then start again")
         now_s = self.clock.now_s()
-        self._gap_s = 0.0 if self._fed_s == -math.inf else now_s - self._fed_s
+        if self._is_late(now_s):
+            self._late_s = now_s
         self._fed_s = now_s
         return target
 
@@ -206,8 +207,9 @@ class Ur:
             )
 
     def _begin_anew(self) -> None:
-        """After a silence of ours; a program that was being fed has been ended by somebody."""
-        if max(self.clock.now_s() - self._fed_s, self._gap_s) < self.config.silence_s / 2:
+        """After a silence of ours, now or a moment ago; a program that was being fed has been ended by somebody."""
+        now_s = self.clock.now_s()
+        if not self._is_late(now_s) and now_s - self._late_s > self.config.silence_s:
             raise RobotFault(
                 f"the program on the UR arm at {self.host} was ended from elsewhere; look at the pendant, start again"
             )
@@ -217,6 +219,10 @@ class Ur:
         joints, config = target.astype(np.float64).tolist(), self.config
         servo = (joints, 0.0, 0.0, 1.0 / config.stream_hz, config.lookahead_s, config.gain)
         return self._asked(lambda: bool(self._control.servoJ(*servo)), "servoJ")
+
+    def _is_late(self, now_s: float) -> bool:
+        """Whether a command comes so late that the watchdog may have been faster."""
+        return now_s - self._fed_s > self.config.silence_s / 2 and self._fed_s != -math.inf
 
     def _is_watched(self) -> bool:
         return self._asked(lambda: bool(self._control.setWatchdog(1.0 / self.config.silence_s)), "setting the watchdog")

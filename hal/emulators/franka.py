@@ -145,7 +145,7 @@ class FakeFranky:
         self.stops = 0
 
     def Robot(
-        self, fci_hostname: str, relative_dynamics_factor: float = 1.0, realtime_config: RealtimeConfig | None = None
+        self, fci_hostname: str, relative_dynamics_factor: float = 1.0, realtime_config: Enum = RealtimeConfig.Enforce
     ) -> "Robot":
         if not self.arm.is_reachable:
             raise NetworkException("libfranka: Connection timeout")
@@ -175,8 +175,8 @@ class Robot:
         self._raise_refusal()
         return self.is_in_control
 
-    def join_motion(self, timeout: float | None = None) -> bool:
-        assert timeout is not None, "a wait without an end"
+    def join_motion(self, timeout_s: float | None = None) -> bool:
+        assert timeout_s is not None, "a wait without an end"
         self._raise_refusal()
         return self._arm().target is None
 

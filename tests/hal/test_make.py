@@ -112,7 +112,7 @@ def test_what_the_store_holds_can_be_built(group: str) -> None:
         ({"robot": {"name": "ur", "host": "x", "silence_s": 0.3}}, "robot.silence_s = 0.3, allowed 0.4 or more; make"),
         (
             {"robot": {"name": "ur", "host": "x", "gain": 50.0}},
-            r"robot.gain = 50.0, allowed 100.0 to 2000.0; change it",
+            r"robot.gain = 50.0, allowed 100.0 to 2000.0; change",
         ),
         ({"robot": {"name": "ur", "host": "x", "lookahead_s": 1}}, r"robot.lookahead_s = 1.0, allowed 0.03 to 0.2; ch"),
         ({"robot": {"name": "ur", "host": "x", "ip": "y"}}, "robot.ip: no such key"),

@@ -2,7 +2,7 @@ import struct
 
 import pytest
 
-from hal.emulators.rtde import Kind, input_recipe, output_recipe, package, packages
+from hal.emulators.rtde import Kind, Value, input_recipe, output_recipe, package, packages
 
 
 def test_a_recipe_packs_its_fields_in_order_big_endian() -> None:
@@ -20,7 +20,7 @@ def test_a_vector_is_six_numbers_and_an_unwritten_register_is_zero() -> None:
 
 def test_what_one_side_packs_the_other_unpacks() -> None:
     recipe = input_recipe(3, ["input_int_register_0", "external_force_torque", "input_double_register_1"])
-    values = {
+    values: dict[str, Value] = {
         "input_int_register_0": 11,
         "external_force_torque": (0.0, 1.0, 2.0, 3.0, 4.0, 5.0),
         "input_double_register_1": 0.25,

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from hal.emulators.rtde import Value
 from hal.emulators.ur_controller import (
     HOME,
     MAX_ACCELERATION,
@@ -23,8 +24,9 @@ def playing(offset: int = 0) -> Controller:
 
 
 def tell(controller: Controller, command: int, *doubles: float, offset: int = 0) -> None:
-    registers = {f"input_double_register_{i + offset}": x for i, x in enumerate(doubles)}
-    controller.take({f"input_int_register_{offset}": command} | registers)
+    registers: dict[str, Value] = {f"input_double_register_{i + offset}": x for i, x in enumerate(doubles)}
+    registers[f"input_int_register_{offset}"] = command
+    controller.take(registers)
 
 
 def servo(controller: Controller, turn: float, *, offset: int = 0, lookahead_s: float = 0.1) -> None:
@@ -141,7 +143,7 @@ def test_an_emergency_stop_cuts_the_power_and_no_program_runs_until_it_is_cleare
     assert (outputs["robot_mode"], outputs["robot_status_bits"], outputs["runtime_state"]) == (3, 0, 1)
     assert outputs["safety_status_bits"] == 1 << 6 | 1 << 7 | 1 << 10
     controller.play(SCRIPT.format(0))
-    assert controller.runtime is Runtime.STOPPED
+    assert controller.program is None
     assert controller.log[-1] == "no program runs in POWER_OFF, ROBOT_EMERGENCY_STOP, remote control"
     controller.clear()
     controller.play(SCRIPT.format(0))
