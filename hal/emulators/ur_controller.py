@@ -187,7 +187,6 @@ class ControlProgram:
 
     def __init__(self, offset: int) -> None:
         self._offset = offset
-        self._answered = False  # the command in the register has been carried out
         self._silence_s: float | None = None  # after which the watchdog ends the program
 
     def step(self, controller: Controller) -> None:
@@ -200,10 +199,8 @@ class ControlProgram:
             if command == _SERVO_J:
                 target = np.array([self._input(controller, "double", i) for i in range(JOINTS)])
                 controller.servo = Servo(target=target, lookahead_s=self._input(controller, "double", 9))
-            self._answered = False
             self._answer(controller, _READY)
-        elif not self._answered and self._carry_out(controller, command):
-            self._answered = True
+        elif self._carry_out(controller, command):
             self._answer(controller, _DONE)
 
     def _carry_out(self, controller: Controller, command: int) -> bool:

@@ -55,7 +55,7 @@ class Arm:
 
     @property
     def is_moving(self) -> bool:
-        return max(map(abs, self("state")["velocity"])) > 1e-3
+        return bool(max(map(abs, self("state")["velocity"])) > 1e-3)
 
     def wait(self, holds: Callable[[], bool], within_s: float = 10.0) -> None:
         end_s = time.monotonic() + within_s
@@ -336,7 +336,7 @@ def test_its_tip_can_be_driven(arm: Arm) -> None:
         def __init__(self, *_: object) -> None: ...
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(TASKS, "still", (FakeTaskConfig, Still))  # type: ignore[arg-type]
+        patch.setitem(TASKS, "still", (FakeTaskConfig, Still))
         robot = make_cell(build(CellConfig, tree), name="cell", clock=CLOCK, seed=1).robot
     assert robot.spec.model == "ur5e"
     robot.open()

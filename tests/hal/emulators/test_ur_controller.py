@@ -83,6 +83,7 @@ def test_a_stop_is_done_when_the_arm_stands(command: int) -> None:
         controller.step(PERIOD_S)
     assert waited > 50  # a tenth of a second from 2 rad/s
     assert (answer(controller), controller.is_moving) == (2, False)
+    assert controller.position[0] < 1.0
     tell(controller, 0)
     controller.step(PERIOD_S)
     assert answer(controller) == 1
