@@ -137,12 +137,13 @@ def test_a_halt_stops_the_arm_on_its_way(arm: Arm, ur: Ur) -> None:
 
 
 def test_a_close_stops_the_arm_too(arm: Arm) -> None:
-    ur = Ur(UrConfig(host=arm.host), clock=CLOCK)
+    ur = Ur(UrConfig(host=arm.host, silence_s=20.0), clock=CLOCK)
     ur.open()
-    ur.command(turned(3.0))
+    ur.command(turned(6.0))
     arm.wait(lambda: arm.is_moving)
-    ur.close()
-    assert not arm.is_moving
+    ur.close()  # which takes longer than the way would
+    arm.wait(lambda: not arm.is_moving)
+    assert arm.turn < 5.5
 
 
 def test_stamps_are_of_the_clock_and_rise_with_the_arms_readings(arm: Arm, ur: Ur) -> None:
@@ -182,6 +183,30 @@ def test_a_stop_is_a_fault_until_a_person_has_cleared_it(arm: Arm, ur: Ur, word:
     assert ur.read().values[6] == 0
 
 
+class Standing:
+    """A link whose newest reading stays the newest."""
+
+    def __init__(self, link: Any) -> None:  # noqa: ANN401
+        self._link, self._tick_s = link, link.getTimestamp()
+
+    def getTimestamp(self) -> float:
+        return float(self._tick_s)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._link, name)
+
+
+def test_a_controllers_clock_that_stands_is_a_lost_link(arm: Arm, ur: Ur) -> None:
+    link = ur._receive
+    ur._receive = Standing(link)
+    first = ur.read().stamp_s
+    assert ur.read().stamp_s == first
+    time.sleep(0.6)
+    with pytest.raises(RobotUnreachable, match=rf"the UR arm at {arm.host} was last heard 0.\d+ s ago, allowed 0.5 s;"):
+        ur.read()
+    ur._receive, ur._is_lost = link, False
+
+
 def test_a_program_that_is_stopped_at_the_pendant_is_a_fault(arm: Arm, ur: Ur) -> None:
     follow(ur, turned(0.0), 0.2)
     arm("stop_program")
@@ -214,6 +239,10 @@ def test_a_stop_that_the_program_does_not_confirm_is_made_by_the_dashboard(arm: 
     ur._is_lost = False
     assert arm("state")["log"] == ["program stopped: dashboard"]
     assert arm.turn < 2.9
+    ur._begin()  # a new program, which does not find the old target where it was left
+    time.sleep(0.2)
+    assert arm("state")["runtime"] == "PLAYING"
+    assert not arm.is_moving
 
 
 def test_a_program_that_ends_after_a_late_command_may_be_the_watchdogs_and_is_begun_anew(arm: Arm, ur: Ur) -> None:
