@@ -164,7 +164,13 @@ class Ur:
             return
         for link in (control, receive):
             if link is not None:
-                bounded(link.disconnect, f"letting go of the UR arm at {self.host}", timeout_s=_DISCONNECT_S)
+                self._let_go(link)
+
+    def _let_go(self, link: Any) -> None:  # noqa: ANN401
+        try:
+            bounded(link.disconnect, f"letting go of the UR arm at {self.host}", timeout_s=_DISCONNECT_S)
+        except RobotUnreachable as error:
+            log.error("%s", error)
 
     def _check(self) -> None:
         if self._control is None:
