@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hal.driver import Parts
 from hal.guard import GuardConfig, Guarded
 from hal.make import STORE, CellConfig, make_cell
 from hal.tables.cameras import CAMERAS
@@ -112,6 +113,17 @@ def test_what_the_store_holds_can_be_built(group: str) -> None:
         (FAKE | {"teleop": {"name": "scripted"}}, "teleop=scripted on fake, allowed on robot=panda_sim"),
         (FAKE | {"cameras": {"top": {"name": "sim"}}}, "cameras.top on fake, allowed on robot=panda_sim"),
         ({"robot": {"name": "gymnasium"}}, "robot.id: not set; give robot.id=VALUE"),
+        ({"robot": {"name": "ur"}}, "robot.host = '', allowed the address of the UR arm; give robot.host=ADDRESS or"),
+        ({"robot": {"name": "ur", "host": "x", "model": "ur7"}}, "robot.model = 'ur7', allowed ur3e, ur5e, ur10e, ur1"),
+        ({"robot": {"name": "ur", "host": "x", "silence_s": 0.3}}, "robot.silence_s = 0.3, allowed 0.4 or more; make"),
+        (
+            {"robot": {"name": "ur", "host": "x", "gain": 50.0}},
+            r"robot.gain = 50.0, allowed 100.0 to 2000.0; change",
+        ),
+        ({"robot": {"name": "ur", "host": "x", "lookahead_s": 1}}, r"robot.lookahead_s = 1.0, allowed 0.03 to 0.2; ch"),
+        ({"robot": {"name": "ur", "host": "x", "ip": "y"}}, "robot.ip: no such key"),
+        ({"robot": {"name": "franka", "host": "x", "dynamics": 2.0}}, "robot.dynamics = 2.0, allowed above 0 to 1; ch"),
+        ({"robot": {"name": "ur", "host": "x"}}, "task=peg_insertion on ur5e_joints, allowed on robot=panda_sim"),
     ],
 )
 def test_a_cell_that_cannot_be_made_is_refused_in_one_line(tree: dict[str, Any], line: str) -> None:
@@ -149,13 +161,40 @@ def test_without_mujoco_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=r"robot=panda_sim needs (mujoco|mink); pip install 'user-rl\[sim\]'"):
         make(PEG)
+    with pytest.raises(ConfigError, match=r"robot.hand needs (mujoco|mink); pip install 'user-rl\[sim\]'"):
+        make(PEG | {"robot": {"name": "ur", "host": "x", "hand": {}}})
+
+
+@pytest.mark.parametrize(("name", "model", "joints"), [("ur", "ur10e", 6), ("franka", "panda", 7)])
+def test_an_arm_is_commanded_by_its_joints_or_where_a_hand_is_configured_by_its_tip(
+    name: str, model: str, joints: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROBOT_IP", "10.0.0.9")
+    parts = Parts(clock=FakeClock(), seed=1)
+
+    def robot(**more: Any) -> Any:  # noqa: ANN401
+        cls, make_robot = ROBOTS[name]
+        return make_robot(build(cls, {"model": model, "rate_hz": 20.0, **more}, "robot."), parts)
+
+    arm = robot()
+    assert (arm.host, arm.spec.model, len(arm.spec.command.names)) == ("10.0.0.9", f"{model}_joints", joints)
+    hand = robot(hand={"max_step_m": 0.01})
+    assert (hand.spec.model, hand.spec.rate_hz, hand.spec.command.high[0]) == (model, 20.0, 0.01)
+    assert hand.spec.state == make(PEG).observation["observation.state"]
+    home = hand.kinematics.home
+    assert hand.kinematics.period_s == 0.05
+    assert len(home) == joints
+    tip = hand.kinematics.forward(home, np.zeros(joints))[0]
+    assert tip[0] > 0.25
+    assert abs(tip[3]) < 1e-6
 
 
 @pytest.mark.slow
 def test_importing_the_tables_loads_no_vendor_sdk() -> None:
     code = (
         "import sys, hal.make\n"
-        "sdks = ('mujoco', 'mink', 'gymnasium', 'torch', 'ray', 'xarm', 'serial')\n"
+        "sdks = ('mujoco', 'mink', 'gymnasium', 'torch', 'ray', 'xarm', 'serial', 'rtde_control', 'rtde_receive', "
+        "'dashboard_client', 'franky', 'cv2', 'pyrealsense2')\n"
         "print([m for m in sdks if m in sys.modules])"
     )
     run = subprocess.run(
