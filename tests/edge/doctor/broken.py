@@ -12,7 +12,7 @@ import numpy as np
 
 from edge.doctor import examination
 from hal.camera import Frame
-from hal.make import CAMERAS, ROBOTS, Parts
+from hal.make import CAMERAS, ROBOTS, TASKS, Parts
 from hal.robot import OnSilence, RobotSpec, RobotState
 from hal.testing import CoastingConfig, CoastingRobot, FakeTask, FakeTaskConfig
 from user_rl.clock import Clock
@@ -188,7 +188,7 @@ def register() -> None:
     ROBOTS["point"] = (PointConfig, lambda config, parts: Point(config, parts.clock))
     ROBOTS["hanging_coaster"] = (CoastingConfig, lambda config, parts: HangingCoaster(config))
     CAMERAS["eye"] = (EyeConfig, lambda config, parts: Eye(config, parts.name, parts.clock))
-    examination.make_cell.__globals__["TASKS"]["still"] = (FakeTaskConfig, _still)
+    TASKS["still"] = (FakeTaskConfig, _still)
 
 
 def _still(config: FakeTaskConfig, parts: Parts) -> FakeTask:
