@@ -66,7 +66,7 @@ def test_this_machine_is_looked_at_whole(tmp_path: Path) -> None:
 
 
 def test_no_probe_is_no_finding() -> None:
-    assert discover([]) == []
+    assert discover([], deadline_s=1.0) == []
 
 
 def test_the_robots_of_a_configuration_are_looked_for_by_their_addresses() -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from cloud.authority import Authority
 from cloud.fleet import FleetServer, ServeConfig
+from edge.doctor.config import DoctorConfig
 from edge.doctor.diagnosis import Result, Row, as_json, as_text, failed
 from edge.doctor.host import fleet_rows, host_rows, may_have_fifo
-from edge.doctor.visit import DoctorConfig, visit
+from edge.doctor.visit import visit
 from edge.main import main
 from hal.testing import Motion
 from tests.edge.doctor.broken import coaster_at, tree_of
