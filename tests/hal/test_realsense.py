@@ -202,7 +202,7 @@ def test_without_a_camera_opening_fails_at_once() -> None:
     if list(camera._devices()):
         pytest.skip("a RealSense is connected")
     start_s = camera.clock.now_s()
-    with pytest.raises(HardwareError, match=r"0 RealSense cameras are connected \(none\), wanted one; name its serial"):
+    with pytest.raises(HardwareError, match="no RealSense camera is connected, wanted one; look at cable, port"):
         camera.open()
     assert camera.clock.now_s() - start_s < 3.0  # the SDK's pipeline takes 15
     with pytest.raises(HardwareError, match="not open"):
