@@ -35,10 +35,10 @@ def as_text(findings: Sequence[Finding], *, width: int) -> str:
     rows = [_row(resource) for finding in findings for resource in finding.resources]
     parts = []
     if rows:
-        parts.append(table(("KIND", "ID", "MODEL", "AT", "HAS", "HEALTH"), rows, width=width, wrapped=(1, 2, 5)))
+        parts.append(table(("KIND", "ID", "MODEL", "AT", "HAS", "HEALTH"), rows, width=width, wrapped=(1, 2, 4, 5)))
     looked = [(f.probe, f.reason or "nothing is connected") for f in findings if f.reason or not f.resources]
     if looked:
-        parts.append(table(("LOOKED FOR", "FOUND NOTHING BECAUSE"), looked, width=width, wrapped=(1,)))
+        parts.append(table(("LOOKED FOR", "NO MORE BECAUSE"), looked, width=width, wrapped=(1,)))
     return "\n\n".join(parts)
 
 

@@ -15,14 +15,11 @@ import time
 from pathlib import Path
 
 import edge.daemon
-import edge.discover
 from edge.config import EdgeConfig
-from edge.doctor.diagnosis import as_json, as_text, failed
-from edge.doctor.visit import DoctorConfig, visit
+from edge.doctor.config import DoctorConfig
 from edge.fault import CLEARED, clear, read_fault
 from edge.process import Exit, StopFlag, become_child, set_up_logging
 from edge.table import terminal_width
-from hal.discovery import DEADLINE_S
 from hal.make import CellConfig, cell_store
 from user_rl.config import Tree, build, compose, defaults
 from user_rl.errors import ConfigError, UserRlError
@@ -30,6 +27,7 @@ from user_rl.errors import ConfigError, UserRlError
 CELL_KEYS = ("robot", "task", "cameras", "teleop", "guard", "layout")
 GROUPS = ({"robot": "panda_sim"}, {"task": "peg_insertion"}, {"cameras": "none"}, {"teleop": "none"})
 BAR = 30  # characters
+DISCOVERY_S = 5.0
 COMMANDS = {
     "run": "run the daemon until SIGTERM or ^C",
     "eval": "evaluate a weight version",
@@ -110,13 +108,18 @@ def _evaluate(args: argparse.Namespace, tree: Tree) -> int:
 
 
 def _discover(args: argparse.Namespace) -> int:
+    from edge.discover import as_json, as_text, look
+
     tree = configuration(args.config, args.overrides) if args.config or args.overrides else {}
-    findings = edge.discover.look(tree, deadline_s=args.deadline_s)
-    print(edge.discover.as_json(findings) if args.json else edge.discover.as_text(findings, width=terminal_width()))
+    findings = look(tree, deadline_s=args.deadline_s)
+    print(as_json(findings) if args.json else as_text(findings, width=terminal_width()))
     return Exit.CLEAN
 
 
 def _doctor(args: argparse.Namespace, tree: Tree) -> int:
+    from edge.doctor.diagnosis import as_json, as_text, failed
+    from edge.doctor.visit import visit
+
     began_s = time.monotonic()
     rows = visit(tree, DoctorConfig(move=args.move, for_s=args.for_s, deadline_s=args.deadline_s))
     took_s = time.monotonic() - began_s
@@ -154,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _discovery_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="as one JSON object")
-    command.add_argument("--deadline-s", type=float, default=DEADLINE_S, help="of each probe (default: %(default)s)")
+    command.add_argument("--deadline-s", type=float, default=DISCOVERY_S, help="of each probe (%(default)s)")
 
 
 def _doctor_arguments(command: argparse.ArgumentParser) -> None:

@@ -16,7 +16,6 @@ from hal.probes.network import addresses_in
 from hal.resources import Resource
 from user_rl.errors import HardwareError
 
-DEADLINE_S = 5.0
 _CONNECT_S = 2.0  # of one TCP connection: a controller in the next room answers within milliseconds
 _HOST_KEYS = ("host", "ip")  # what drivers call a robot's address in their configuration
 
@@ -74,7 +73,7 @@ def hosts_in(tree: Mapping[str, Plain], name: str = "robot") -> dict[str, str]:
     return found
 
 
-def discover(probes: Sequence[Probe], *, deadline_s: float = DEADLINE_S, site: str = "") -> list[Finding]:
+def discover(probes: Sequence[Probe], *, deadline_s: float, site: str = "") -> list[Finding]:
     """What each probe found, in their order; takes `deadline_s` at most and raises nothing."""
     with ThreadPoolExecutor(max(1, len(probes))) as pool:
         return list(pool.map(lambda probe: _look(probe, deadline_s, site), probes))

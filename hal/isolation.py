@@ -107,7 +107,7 @@ def main(argv: list[str]) -> int:
         module, _, name = argv[0].partition(":")
         for said in getattr(importlib.import_module(module), name)(json.load(sys.stdin)):
             print(json.dumps({"said": said}), file=out, flush=True)  # its only way to answer
-        last = {"end": True}
+        last: dict[str, Plain] = {"end": True}
     except UserRlError as error:
         last = {"error": str(error), "kind": type(error).__name__}
     print(json.dumps(last), file=out, flush=True)

@@ -141,6 +141,8 @@ def _device(found: dict[str, Any], serial: str) -> Any:  # noqa: ANN401
     here = ", ".join(sorted(found)) or "none"
     if not serial and len(found) == 1:
         return next(iter(found.values()))
+    if not serial and not found:
+        raise HardwareError("no RealSense camera is connected, wanted one; look at cable, port and what lsusb lists")
     if not serial:
         raise HardwareError(f"{len(found)} RealSense cameras are connected ({here}), wanted one; name its serial")
     if serial not in found:

@@ -16,7 +16,8 @@ class StampMapper:
     def __init__(self, *, latency_s: float = 0.0, window_s: float = 10.0) -> None:
         self._latency_s, self._half_s = latency_s, window_s / 2
         self._device_s = self._stamp_s = -math.inf  # the last ones
-        self._forget()
+        self._older_s = self._newer_s = math.inf  # the smallest offset of the half window before, and of this one
+        self._turn_s = -math.inf  # when the next half begins
 
     def stamp_s(self, device_s: float, arrival_s: float) -> float:
         """When what the device stamped `device_s` happened, on the clock of `arrival_s`."""
@@ -24,7 +25,7 @@ class StampMapper:
             return self._stamp_s
         offset_s = arrival_s - device_s
         if abs(offset_s - self._offset_s) > _JUMP_S:
-            self._forget()
+            self._older_s, self._newer_s, self._turn_s = math.inf, math.inf, -math.inf
         if arrival_s >= self._turn_s:
             self._older_s, self._newer_s = self._newer_s, math.inf
             self._turn_s = arrival_s + self._half_s
@@ -36,7 +37,3 @@ class StampMapper:
     @property
     def _offset_s(self) -> float:
         return min(self._older_s, self._newer_s)
-
-    def _forget(self) -> None:
-        self._older_s = self._newer_s = math.inf  # the smallest offset of the half window before, and of this one
-        self._turn_s = -math.inf

@@ -62,6 +62,7 @@ def test_the_edge_is_imported_with_its_own_extra_alone() -> None:
         "            raise ImportError(name + ' is not part of the edge extra')\n"
         "sys.meta_path.insert(0, Barred())\n"
         "import edge.main, edge.daemon, edge.control, edge.link, policies.load, policies.mlp_numpy, hal.make\n"
+        "import edge.discover, edge.doctor.visit, edge.doctor.examination\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr

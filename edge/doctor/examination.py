@@ -6,10 +6,9 @@ left closed (they hung before), parts in `done` are opened and not measured agai
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 from zlib import crc32
-
-import numpy as np
 
 from edge.doctor.camera import camera_rows
 from edge.doctor.diagnosis import Result, Row, judged
@@ -81,7 +80,7 @@ class Examination:
         yield {"halt_command": list(spec.halt_command), "on_silence": str(spec.on_silence)}
         yield from self._part(ROBOT, self.cell.robot.open, self._robot)
         for name, camera in self.cell.cameras.items():
-            yield from self._part(f"camera {name}", camera.open, lambda c=camera, n=name: self._camera(n, c))
+            yield from self._part(f"camera {name}", camera.open, partial(self._camera, name, camera))
         if self.cell.cameras and len(self._open) == 1 + len(self.cell.cameras) and TOGETHER not in self.order.skip:
             yield _stage(TOGETHER, "observing")
             yield from self._guarded(TOGETHER, self._together)
@@ -155,7 +154,7 @@ class Examination:
             if not newest or frame.stamp_s != newest[0].stamp_s:
                 camera.spec.check(frame.pixels)
                 newest[:] = [frame]
-                sums.add(crc32(np.ascontiguousarray(frame.pixels)))
+                sums.add(crc32(frame.pixels.tobytes()))
             return frame.stamp_s
 
         series = watch(read, self.clock, for_s=self.order.for_s, every_s=_POLL_S)

@@ -6,10 +6,10 @@ at all the same. A robot that was open when the child had to be killed is halted
 
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.doctor.config import DoctorConfig
 from edge.doctor.diagnosis import Result, Row
 from edge.doctor.host import fleet_rows, host_rows
 from edge.doctor.robot import ROBOT
@@ -23,15 +23,6 @@ from user_rl.files import FileLock
 CELL_KEYS = tuple(CellConfig.__dataclass_fields__)
 _HALT_S = 10.0
 _EXAMINE = "edge.doctor.examination:examine"
-
-
-@dataclass(frozen=True, kw_only=True)
-class DoctorConfig:
-    """How long the doctor looks, and whether it may move the robot."""
-
-    move: bool = False
-    for_s: float = 3.0  # of measuring each part
-    deadline_s: float = 10.0  # of each stage, beside the measuring
 
 
 def visit(tree: Tree, config: DoctorConfig, *, examine: str = _EXAMINE) -> list[Row]:
@@ -76,7 +67,7 @@ class Visit:
         except HardwareError as error:
             self._rows.append(self._broken(error))
             self._rows += _halted(self._spec)
-            again = self._about not in self._skip and self._stage != "closing"
+            again = self._about not in self._skip
             self._skip.append(self._about)
             return not again
         return True

@@ -45,9 +45,11 @@ def _gpu(nvml: ModuleType, index: int) -> list[Resource]:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
         id, model, address = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle), f"cuda:{index}"
         slices = [_slice(nvml, part, id, address) for part in _parts(nvml, handle)]
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
         accelerator = Accelerator(
-            vendor="nvidia", **_memory(nvml, handle), multiprocessors=_multiprocessors(nvml, handle),
-            utilisation=_utilisation(nvml, handle), slices=tuple(part.id for part in slices),
+            vendor="nvidia", memory_bytes=memory.total, free_bytes=memory.free,
+            multiprocessors=_multiprocessors(nvml, handle), utilisation=_utilisation(nvml, handle),
+            slices=tuple(part.id for part in slices),
         )  # fmt: skip
     except nvml.NVMLError as error:
         reason = f"NVML says: {error}; see nvidia-smi and the kernel's log"
@@ -58,9 +60,10 @@ def _gpu(nvml: ModuleType, index: int) -> list[Resource]:
 
 def _slice(nvml: ModuleType, handle: Handle, parent: str, address: str) -> Resource:
     id, name = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)
-    attributes = _known(nvml, nvml.nvmlDeviceGetAttributes, handle)
+    attributes, memory = _known(nvml, nvml.nvmlDeviceGetAttributes, handle), nvml.nvmlDeviceGetMemoryInfo(handle)
     accelerator = Accelerator(
-        vendor="nvidia", **_memory(nvml, handle), mig_profile=name.rpartition("MIG ")[2], parent=parent,
+        vendor="nvidia", memory_bytes=memory.total, free_bytes=memory.free,
+        mig_profile=name.rpartition("MIG ")[2], parent=parent,
         multiprocessors=None if attributes is None else attributes.multiprocessorCount,
     )  # fmt: skip
     return _resource(id, name, address, accelerator)
@@ -80,11 +83,6 @@ def _parts(nvml: ModuleType, handle: Handle) -> list[Handle]:
     places = range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle))
     found = [_known(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, place) for place in places]
     return [part for part in found if part is not None]
-
-
-def _memory(nvml: ModuleType, handle: Handle) -> dict[str, int]:
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    return {"memory_bytes": memory.total, "free_bytes": memory.free}
 
 
 def _utilisation(nvml: ModuleType, handle: Handle) -> float | None:

@@ -30,6 +30,6 @@ def _camera(sdk: Any, device: Any) -> Resource:  # noqa: ANN401
     slow = Health(condition=Condition.DEGRADED, reason=reason)
     return Resource(
         id=f"realsense-{told('serial_number')}", kind=ResourceKind.CAMERA, model=told("name") or "RealSense",
-        address=f"serial={told('serial_number')}",
+        address=f"USB {usb}" if usb else "",
         health=slow if usb.startswith("2") else Health(condition=Condition.OK),
     )  # fmt: skip

@@ -22,6 +22,7 @@ def probing(argument: Any) -> Iterator[Any]:  # noqa: ANN401
     if argument["end"] == "refuse":
         raise HardwareError("no driver; install it")
     while argument["end"] == "talk":
+        time.sleep(0.01)
         yield msgspec.to_builtins(Resource(id="again", kind=ResourceKind.SERIAL, model="m"))
 
 
@@ -51,7 +52,7 @@ def test_a_probe_that_hangs_costs_its_deadline_and_nothing_of_the_others() -> No
 
 @pytest.mark.slow
 def test_a_probe_that_never_ends_talking_is_cut_off() -> None:
-    [finding] = discover([probe("one", "talk")], deadline_s=1.5)
+    [finding] = discover([probe("one", "talk")], deadline_s=5.0)
     assert finding.reason == "was still finding things at its deadline; what it found until then is listed"
     assert finding.resources
 
@@ -65,7 +66,7 @@ def test_this_machine_is_looked_at_whole(tmp_path: Path) -> None:
 
 
 def test_no_probe_is_no_finding() -> None:
-    assert discover([]) == []
+    assert discover([], deadline_s=1.0) == []
 
 
 def test_the_robots_of_a_configuration_are_looked_for_by_their_addresses() -> None:

@@ -147,6 +147,7 @@ def test_frames_come_in_order_in_rgb_and_on_our_clock(soft: SoftCamera) -> None:
     numbers = [int(f.pixels[0, 0, 0]) for f in frames]
     assert numbers == sorted(set(numbers))
     assert frames[0].pixels[-1, -1, 1:].tolist() == [1, 2]
+    assert frames[0].pixels.flags.owndata  # the SDK has few buffers: who keeps a frame must not keep one of them
     stamps_s = np.array([f.stamp_s for f in frames])
     assert now_s - 5.0 < stamps_s[0] < stamps_s[-1] <= now_s  # not 5000 s ahead, as the device says
     assert (np.diff(stamps_s) > 0).all()
@@ -201,7 +202,7 @@ def test_without_a_camera_opening_fails_at_once() -> None:
     if list(camera._devices()):
         pytest.skip("a RealSense is connected")
     start_s = camera.clock.now_s()
-    with pytest.raises(HardwareError, match=r"0 RealSense cameras are connected \(none\), wanted one; name its serial"):
+    with pytest.raises(HardwareError, match="no RealSense camera is connected, wanted one; look at cable, port"):
         camera.open()
     assert camera.clock.now_s() - start_s < 3.0  # the SDK's pipeline takes 15
     with pytest.raises(HardwareError, match="not open"):

@@ -356,7 +356,7 @@ def test_its_tip_can_be_driven(arm: Arm) -> None:
     hand = {"origin_m": [-0.49, -0.13, 0.39], "low": [-0.1, -0.1, -0.1, 1.0], "high": [0.1, 0.1, 0.1, 2.0]}
     robot_tree = {"name": "ur", "host": arm.host, "tool_m": 0.1, "hand": hand | {"leash_m": 0.02}}
     tree = {"robot": robot_tree, "task": {"name": "still"}}
-    from hal.make import TASKS
+    from hal.tables.tasks import TASKS
     from hal.testing import FakeTaskConfig
 
     class Still:

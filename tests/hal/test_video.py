@@ -58,7 +58,7 @@ def test_a_loop_begins_again_one_period_after_its_last_frame(film: str) -> None:
     for _ in range(24):
         clock.advance(0.1 + 1e-6)
         camera.read()
-    assert (shown(camera), camera.read().stamp_s) == (4, pytest.approx(2.4))
+    assert (shown(camera), round(camera.read().stamp_s, 6)) == (4, 2.4)
 
 
 def test_a_film_that_stops_shows_its_last_frame_for_its_period_and_is_then_gone(film: str) -> None:
@@ -83,10 +83,10 @@ def test_a_film_stands_still_while_nobody_looks(film: str) -> None:
     camera = playing(film, clock)
     clock.advance(0.35)
     assert shown(camera) == 3
-    clock.advance(1000.0)
-    assert (shown(camera), camera.read().stamp_s) == (3, pytest.approx(1000.3))
+    clock.advance(1000.9)
+    assert (shown(camera), round(camera.read().stamp_s, 6)) == (3, 1001.2)
     clock.advance(0.1)
-    assert (shown(camera), camera.read().stamp_s) == (4, pytest.approx(1000.4))
+    assert (shown(camera), round(camera.read().stamp_s, 6)) == (4, 1001.3)
     clock.advance(0.95)
     assert shown(camera) == 14
 

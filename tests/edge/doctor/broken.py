@@ -16,6 +16,7 @@ from hal.driver import Parts
 from hal.robot import OnSilence, RobotSpec, RobotState
 from hal.tables.cameras import CAMERAS
 from hal.tables.robots import ROBOTS
+from hal.tables.tasks import TASKS
 from hal.testing import CoastingConfig, CoastingRobot, FakeTask, FakeTaskConfig
 from user_rl.clock import Clock
 from user_rl.errors import HardwareError, RobotUnreachable, SensorStale
@@ -190,7 +191,7 @@ def register() -> None:
     ROBOTS["point"] = (PointConfig, lambda config, parts: Point(config, parts.clock))
     ROBOTS["hanging_coaster"] = (CoastingConfig, lambda config, parts: HangingCoaster(config))
     CAMERAS["eye"] = (EyeConfig, lambda config, parts: Eye(config, parts.name, parts.clock))
-    examination.make_cell.__globals__["TASKS"]["still"] = (FakeTaskConfig, _still)
+    TASKS["still"] = (FakeTaskConfig, _still)
 
 
 def _still(config: FakeTaskConfig, parts: Parts) -> FakeTask:

@@ -22,7 +22,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if compiler is None:
         pytest.skip("no C compiler for the emulated driver")
     folder = tmp_path_factory.mktemp("nvml")
-    argv = [compiler, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", folder / "libnvidia-ml.so.1", SOURCE]
+    argv = [compiler, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", f"{folder}/libnvidia-ml.so.1", str(SOURCE)]
     subprocess.run(argv, check=True)
     return folder
 

@@ -15,6 +15,6 @@ def test_cameras_are_known_by_their_serial_and_a_slow_port_is_told() -> None:
         device.register_info(rs.camera_info.usb_type_descriptor, usb)
     first, second = (msgspec.convert(p, Resource) for p in probe(None, devices=lambda: [fast, slow]))
     assert (first.id, first.kind, first.model) == ("realsense-042", ResourceKind.CAMERA, "Intel RealSense D435")
-    assert (first.address, first.health.condition) == ("serial=042", Condition.OK)
+    assert (first.address, first.health.condition) == ("USB 3.2", Condition.OK)
     assert (second.id, second.health.condition) == ("realsense-043", Condition.DEGRADED)
     assert second.health.reason == "on USB 2.1, which carries less; use a USB 3 port and cable"
