@@ -92,7 +92,7 @@ class Plan:
 
     grants: dict[str, Grant] = field(default_factory=dict)
     waiting: dict[str, Waiting] = field(default_factory=dict)
-    kept: dict[str, str] = field(default_factory=dict)  # free ids that wait for the rest of a run's request
+    kept: dict[str, str] = field(default_factory=dict)  # free ids that are a run's, or wait for the rest of its request
     finish: dict[str, str] = field(default_factory=dict)  # held ids that a run of a higher priority waits for
 
 
@@ -139,7 +139,7 @@ class _Board:
         """Grants, keeps or asks back what `request` needs."""
         run, mine = request.run, self._held.get(request.run, [])
         choices = sorted((self._choose(needs) for needs in self._options(request.ask, mine)), key=_missing)
-        choice, back = choices[0], {}
+        choice, back = choices[0], dict[str, str]()
         if _missing(choice):
             asked = ((c, self._ask_back(request, c)) for c in choices)
             choice, back = next(((c, b) for c, b in asked if b is not None), (choice, {}))
@@ -149,11 +149,10 @@ class _Board:
         found = [id for _, ids in choice for id in ids]
         self._free.remove(found)
         made.finish.update(back)
+        made.kept.update(dict.fromkeys(found, run))
         if not _missing(choice) or self._goes_on(request.ask, mine, choice):
             ids = {need.role: tuple(ids) for need, ids in choice if ids}
             made.grants[run] = Grant(ids=ids, dropped=_dropped(request.ask, mine, choice))
-        else:
-            made.kept.update(dict.fromkeys(found, run))
 
     def _options(self, ask: Ask, mine: list[Entry]) -> list[list[Need]]:
         """What is missing, once for each site where it might be found together, or once when it need not be."""
@@ -237,7 +236,7 @@ class _Pool:
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._things: dict[str, tuple[Resource, _Group]] = {}
-        groups: dict[tuple[object, ...], _Group] = {}
+        groups: dict[tuple[int, str, str, str, tuple[str, ...], str], _Group] = {}
         for entry in entries:
             it, can = entry.resource, entry.resource.capabilities
             key = (len(can.cameras), it.kind, it.model, it.site, can.control_modes, entry.node)
@@ -245,10 +244,9 @@ class _Pool:
             group.ids[it.id] = None
             self._things[it.id] = it, group
         self._places: dict[tuple[ResourceKind, str | None], list[_Group]] = {}
-        for key in sorted(groups):
-            like = groups[key].like
-            for place in ((like.kind, like.site), (like.kind, None)):
-                self._places.setdefault(place, []).append(groups[key])
+        for _, group in sorted(groups.items(), key=lambda item: item[0]):
+            for site in (group.like.site, None):
+                self._places.setdefault((group.like.kind, site), []).append(group)
 
     def __contains__(self, id: str) -> bool:
         return id in self._things
