@@ -2,6 +2,8 @@
 
 user-rl-edge run [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge eval --weights FOLDER --episodes N --seed S [--json FILE] [--config FILE.json] [KEY=VALUE ...]
+user-rl-edge discover [--json] [--config FILE.json] [KEY=VALUE ...]
+user-rl-edge doctor [--json] [--move] [--config FILE.json] [KEY=VALUE ...]
 """
 
 import argparse
@@ -11,8 +13,11 @@ import sys
 from pathlib import Path
 
 import edge.daemon
+import edge.discover
 from edge.config import EdgeConfig
 from edge.process import Exit, StopFlag, become_child, set_up_logging
+from edge.table import terminal_width
+from hal.discovery import DEADLINE_S
 from hal.make import STORE as CELL_STORE
 from hal.make import CellConfig
 from user_rl.config import Tree, build, compose, defaults
@@ -21,15 +26,22 @@ from user_rl.errors import ConfigError, UserRlError
 CELL_KEYS = ("robot", "task", "cameras", "teleop", "guard")
 GROUPS = ({"robot": "panda_sim"}, {"task": "peg_insertion"}, {"cameras": "none"}, {"teleop": "none"})
 BAR = 30  # characters
+COMMANDS = {
+    "run": "run the daemon until SIGTERM or ^C",
+    "eval": "evaluate a weight version",
+    "discover": "what hardware this controller has and reaches",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns an `Exit`."""
     args = _parser().parse_args(argv)
-    set_up_logging("halt" if args.command == "run" else "eval")
+    set_up_logging("halt" if args.command == "run" else args.command)
     if args.command == "run" and args.parent:
         become_child(args.parent)
     try:
+        if args.command == "discover":
+            return _discover(args)
         tree = configuration(args.config, args.overrides)
         if args.command == "run":
             return edge.daemon.run(tree, stopping=StopFlag(signal.SIGTERM, signal.SIGINT))
@@ -70,6 +82,13 @@ def _evaluate(args: argparse.Namespace, tree: Tree) -> int:
     return Exit.CLEAN
 
 
+def _discover(args: argparse.Namespace) -> int:
+    tree = configuration(args.config, args.overrides) if args.config or args.overrides else {}
+    findings = edge.discover.look(tree, deadline_s=args.deadline_s)
+    print(edge.discover.as_json(findings) if args.json else edge.discover.as_text(findings, width=terminal_width()))
+    return Exit.CLEAN
+
+
 def _progress(done: int, episodes: int, success_rate: float) -> None:
     if sys.stderr.isatty():
         bar = "█" * (BAR * done // episodes)
@@ -80,15 +99,22 @@ def _progress(done: int, episodes: int, success_rate: float) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="user-rl-edge", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, what in (("run", "run the daemon until SIGTERM or ^C"), ("eval", "evaluate a weight version")):
+    for name, what in COMMANDS.items():
         command = commands.add_parser(name, help=what)
         command.add_argument("--config", type=Path, help="a JSON file with the whole configuration")
         command.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
         if name == "eval":
             _evaluation_arguments(command)
+        elif name == "discover":
+            _discovery_arguments(command)
         else:
             command.add_argument("--parent", type=int, metavar="PID", help="stop when this process, its parent, ends")
     return parser
+
+
+def _discovery_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="as one JSON object")
+    command.add_argument("--deadline-s", type=float, default=DEADLINE_S, help="of each probe (default: %(default)s)")
 
 
 def _evaluation_arguments(command: argparse.ArgumentParser) -> None:

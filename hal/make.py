@@ -14,6 +14,7 @@ from hal.cell import Cell
 from hal.end_effector import DeltaEndEffector
 from hal.guard import GuardConfig, Guarded
 from hal.gymnasium import GymnasiumConfig, GymnasiumRobot, GymnasiumTask, GymnasiumTaskConfig
+from hal.realsense import RealSense, RealSenseConfig
 from hal.robot import Robot
 from hal.sim.arms import ARM6, PANDA, Arm, SimArmConfig
 from hal.sim.camera import SimCamera, SimCameraConfig
@@ -33,6 +34,8 @@ from hal.testing import (
     FakeTeleop,
     FakeTeleopConfig,
 )
+from hal.v4l2 import V4l2Camera, V4l2Config
+from hal.video import VideoCamera, VideoConfig
 from user_rl.clock import Clock
 from user_rl.config import Tree, build, defaults
 from user_rl.errors import ConfigError
@@ -152,6 +155,9 @@ TASKS: dict[str, Choice[Task]] = {
 }
 CAMERAS: dict[str, Choice[Camera]] = {
     "sim": (SimCameraConfig, _sim_camera),
+    "realsense": (RealSenseConfig, lambda config, parts: RealSense(config, name=parts.name, clock=parts.clock)),
+    "v4l2": (V4l2Config, lambda config, parts: V4l2Camera(config, name=parts.name, clock=parts.clock)),
+    "video": (VideoConfig, lambda config, parts: VideoCamera(config, name=parts.name, clock=parts.clock)),
     "fake": (FakeCameraConfig, lambda config, parts: FakeCamera(config, name=parts.name, clock=parts.clock)),
 }
 TELEOPS: dict[str, Choice[Teleop]] = {
@@ -170,6 +176,9 @@ STORE: dict[str, dict[str, Tree]] = {  # Hydra's groups
     "cameras": {
         "none": {},
         "two_sim": {view: {"name": "sim", **defaults(SimCameraConfig), "view": view} for view in ("front", "wrist")},
+        "realsense": {"front": {"name": "realsense", **defaults(RealSenseConfig)}},
+        "v4l2": {"front": {"name": "v4l2", **defaults(V4l2Config)}},
+        "video": {"front": {"name": "video", **defaults(VideoConfig)}},
         "fake": {"front": {"name": "fake", **defaults(FakeCameraConfig)}},
     },
     "teleop": {"none": {}, **_nodes(TELEOPS)},

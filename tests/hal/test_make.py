@@ -69,7 +69,7 @@ def test_every_choice_stands_in_hydras_store_with_its_defaults() -> None:
     assert set(STORE["robot"]) == set(ROBOTS)
     assert set(STORE["task"]) == set(TASKS)
     assert set(STORE["teleop"]) == {"none", *TELEOPS}
-    assert set(STORE["cameras"]) == {"none", "two_sim", "fake"}
+    assert set(STORE["cameras"]) == {"none", "two_sim", "realsense", "v4l2", "video", "fake"}
     assert {tree["name"] for node in STORE["cameras"].values() for tree in node.values()} == set(CAMERAS)
     assert STORE["task"]["peg_insertion"]["clearance_m"] == 0.002
     assert STORE["robot"]["panda_sim"]["hand"]["max_step_m"] == 0.015
@@ -94,7 +94,7 @@ def test_what_the_store_holds_can_be_built(group: str) -> None:
         ({"robot": {"name": "panda"}}, r"robot.name = panda, allowed panda_sim, arm6_sim, .*; choose one of these"),
         ({"robot": {}}, "robot.name = None, allowed panda_sim"),
         ({"task": {"name": "peg"}}, "task.name = peg, allowed peg_insertion, gymnasium"),
-        ({"cameras": {"top": {"name": "webcam"}}}, "cameras.top.name = webcam, allowed sim, fake"),
+        ({"cameras": {"top": {"name": "webcam"}}}, "cameras.top.name = webcam, allowed sim, realsense"),
         ({"teleop": {"name": "spacemouse"}}, "teleop.name = spacemouse, allowed scripted, fake"),
         ({"robot": {"name": "panda_sim", "substep": 1}}, r"robot.substep: no such key, did you mean substep_s\?"),
         ({"robot": {"name": "panda_sim", "substep_s": 0.5}}, r"robot.substep_s = 0.5, allowed above 0 to 0.006"),
