@@ -159,7 +159,7 @@ class AcceleratorCard:
     """What one device, or one slice of it, is and how it is; said by whoever sees its node, again and again."""
 
     id: str  # unique in the fleet, the same after a restart: a UUID, or gpu:NODE:INDEX
-    node: str  # the machine, as Ray names it
+    node: str  # its machine's host name
     site: str = ""
     model: str
     address: str = ""  # how its machine reaches it: an index
