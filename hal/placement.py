@@ -205,7 +205,8 @@ def _sound(need: Need, held: Entry) -> bool:
 
 
 def _less(need: Need, mine: list[Entry]) -> Need:
-    return replace(need, count=max(0, need.count - sum(_sound(need, e) for e in mine)))
+    have = sum(_sound(need, e) for e in mine)
+    return replace(need, count=max(0, need.count - have)) if have else need
 
 
 def _dropped(ask: Ask, mine: list[Entry], choice: Choice) -> tuple[str, ...]:

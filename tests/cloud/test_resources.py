@@ -107,7 +107,7 @@ def test_a_home_without_a_fleet_is_one_line_and_left_alone(tmp_path: Path, capsy
     assert not (tmp_path / "none").exists()
 
 
-def watched(home: Path, looks: int, *, as_json: bool, terminal: bool, lose: FleetServer | None = None) -> str:
+def watched(home: Path, looks: int, *, as_json: bool, terminal: bool) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=120, height=40)
     clock = FakeClock()
     address = json.loads((home / "fleet" / "address.json").read_text())["address"]
@@ -127,6 +127,12 @@ def test_watching_refreshes_in_place(home: Path) -> None:
 def test_watching_for_programs_is_one_line_for_each_look(home: Path) -> None:
     lines = watched(home, 2, as_json=True, terminal=False).splitlines()
     assert [[r["id"] for r in json.loads(line)] for line in lines] == [["arm-1", "arm-2", "gpu:n:0"]] * 2
+
+
+def test_watching_into_a_file_prints_every_look(home: Path) -> None:
+    text = watched(home, 2, as_json=False, terminal=False)
+    assert text.count("▲ degraded") == 2
+    assert "\x1b" not in text
 
 
 @pytest.mark.slow

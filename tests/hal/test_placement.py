@@ -65,7 +65,8 @@ def test_a_request_that_cannot_be_met_whole_gets_nothing_of_either_kind() -> Non
     [
         (ask(model="ur5e"), ("u",)), (ask(site="far"), ("f",)), (ask(cameras=2), ("two",)), (ask(cells=("b",)), ("b",)),
         (ask(control_mode="pose"), ("p",)), (ask(model="ur5e", cells=("b",)), ()), (ask(cameras=3), ()),
-        (ask(2, cells=("c", "b")), ("c", "b")), (ask(model="ur5e", site="far"), ()), (ask(site="far", cells=("b",)), ()),
+        (ask(2, cells=("c", "b")), ("c", "b")), (ask(model="ur5e", site="far"), ()),
+        (ask(site="far", cells=("b",)), ()),
     ],
 )  # fmt: skip
 def test_model_site_cameras_mode_and_names_choose_the_cells(wanted: Ask, found: tuple[str, ...]) -> None:
