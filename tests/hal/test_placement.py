@@ -121,6 +121,7 @@ def test_inference_near_the_robots_is_on_their_site_and_all_robots_too() -> None
     entries = [cell("a1", site="a"), cell("b1", site="b"), cell("b2", site="b"), gpu("ga", site="a"), gpu("gb", "b")]
     made = placed(entries, r=ask(2, near=1))
     assert made.grants["r"].ids == {ROBOTS: ("b1", "b2"), "inference": ("gb",)}
+    assert made.waiting == {}
     assert placed(entries, r=ask(2, near=2)).grants == {}
     apart = [cell("a1", site="a"), gpu("gb", site="b")]
     assert placed(apart, r=ask(near=1)).grants == {}
@@ -131,6 +132,8 @@ def test_inference_stays_near_the_robots_that_the_run_holds() -> None:
     entries = [cell("a1", site="a", owner="r"), gpu("ga", "a"), gpu("gb", "b")]
     assert got(placed(entries, r=ask(near=1)), "r", "inference") == ("ga",)
     assert "r" in placed([entries[0], entries[2]], r=ask(near=1)).waiting
+    elsewhere = [entries[0], cell("b1", site="b"), entries[2]]
+    assert placed(elsewhere, r=ask(near=1)).waiting["r"].needs[0][0].count == 0, "it has its robot"
 
 
 def test_a_site_that_nobody_says_is_near_to_no_other() -> None:
