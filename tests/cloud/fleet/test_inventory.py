@@ -96,6 +96,14 @@ def test_one_broken_camera_degrades_the_cell_which_is_leased_to_whoever_does_not
     assert bench.state() == ("leased", "")
 
 
+def test_a_camera_that_is_only_slow_still_counts(bench: Bench) -> None:
+    bench.join("arm", "wrist")
+    slow = Part(name="wrist", health="degraded", reason="12 of 30 frames/s")
+    bench.leases.heartbeat("arm", BOOT, Status(state="idle", parts=(Part(name="robot"), slow)))
+    assert bench.state() == ("degraded", "camera wrist is degraded: 12 of 30 frames/s")
+    assert bench.leases.request("demo", Ask(robots=RobotsAsk(cameras=1))).granted == {"arm": 1}
+
+
 def test_the_hot_plug_of_a_camera_is_another_card_that_is_checked_anew(bench: Bench) -> None:
     bench.join("arm", "wrist")
     bench.say("arm", "robot", "wrist")
@@ -155,6 +163,17 @@ def test_a_persons_quarantine_ends_the_lease_and_only_a_person_ends_it(bench: Be
     assert bench.ask("other").reason == "0 of 1 cell is free: arm is quarantined: the gripper is loose"
     bench.leases.admit("arm")
     assert bench.ask("other").granted == {"arm": 2}
+
+
+def test_a_person_who_admits_a_cell_that_hangs_gives_it_its_time_once_more(bench: Bench) -> None:
+    bench.join("arm", "wrist")
+    bench.clock.advance(CHECKS.check_s)
+    assert bench.state()[0] == "quarantined"
+    bench.leases.admit("arm")
+    bench.clock.advance(CHECKS.check_s - 0.1)
+    assert bench.state()[0] == "lost"
+    bench.clock.advance(0.1)
+    assert bench.state() == ("quarantined", HANGS)
 
 
 def test_no_check_and_no_fault_replaces_a_persons_reason(bench: Bench) -> None:
@@ -299,6 +318,20 @@ def test_an_episode_without_an_end_is_cut_off(bench: Bench) -> None:
         assert bench.beat(status=Status(state="running", token=1)).wanted
         bench.clock.advance(1.0)
     assert not bench.beat(status=Status(state="running", token=1)).wanted
+
+
+def test_nobody_is_asked_while_a_cell_that_lives_is_about_to_be_free(bench: Bench) -> None:
+    bench.add("arm", "leg")
+    bench.ask("gone", 1, "", "arm")
+    bench.leases.request("low", LOW)
+    bench.leases.release("gone", ())
+    bench.leases.request("high", HIGH)
+    assert not bench.beat("leg", Status(state="running", token=2)).finish_episode
+    bench.clock.advance(CONFIG.silent_after_s + 0.1)
+    bench.leases.renew("low")
+    bench.beat("leg", Status(state="running", token=2))
+    bench.leases.request("high", HIGH)
+    assert bench.beat("leg", Status(state="running", token=2)).finish_episode, "the other is silent: it may take long"
 
 
 def test_who_does_not_allow_it_is_left_alone(bench: Bench) -> None:
