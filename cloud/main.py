@@ -132,6 +132,7 @@ def _add_fleet(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     fleet = commands.add_parser("fleet", help="serve the fleet: enrolment, heartbeats, leases; outlives every run")
     fleet.add_argument("--home", default=HOME, help="keys and the fleet's state (default: %(default)s)")
     fleet.add_argument("--listen", default="0.0.0.0:50051", help="host:port (default: %(default)s)")
+    fleet.add_argument("--site", default="", help="where this machine is, for its accelerators")
     fleet.set_defaults(command=_fleet)
     enroll = commands.add_parser("enroll", help="make the bundle with which a robot's edge joins")
     enroll.add_argument("name", help="the cell's name")
@@ -159,7 +160,7 @@ def _resume(args: argparse.Namespace) -> int:
 def _fleet(args: argparse.Namespace) -> int:
     from cloud.fleet.__main__ import main as serve
 
-    return serve(["--home", str(Path(args.home).expanduser()), "--listen", args.listen])
+    return serve(["--home", str(Path(args.home).expanduser()), "--listen", args.listen, "--site", args.site])
 
 
 def _resources(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -60,18 +61,17 @@ def show(client: FleetClient, args: argparse.Namespace, console: Console) -> int
     return 0
 
 
-def watch(
-    client: FleetClient, console: Console, *, as_json: bool, clock: Clock, most: int | None = None
-) -> int:  # fmt: skip
-    """Looks again every second, `most` times; on a terminal in one place, as JSON one line for each look."""
-    looks = _looks(client, clock, most)
-    if as_json:
-        for listed, _ in looks:
-            console.out(json.dumps([asdict(resource) for resource in listed]), highlight=False)
-        return 0
-    with Live(console=console, auto_refresh=False) as live:
-        for listed, trouble in looks:
-            live.update(Group(table(listed, width=console.width), Text(trouble, style="red")), refresh=True)
+def watch(client: FleetClient, console: Console, *, as_json: bool, clock: Clock, most: int | None = None) -> int:
+    """Looks again every second, `most` times: on a terminal in one place, as JSON one line for each look."""
+    with Live(console=console, auto_refresh=False) if console.is_terminal and not as_json else nullcontext() as live:
+        for listed, trouble in _looks(client, clock, most):
+            view = Group(table(listed, width=console.width), Text(trouble, style="red"))
+            if as_json:
+                console.out(json.dumps([asdict(resource) for resource in listed]), highlight=False)
+            elif live is not None:
+                live.update(view, refresh=True)
+            else:
+                console.print(view)
     return 0
 
 

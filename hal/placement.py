@@ -9,10 +9,13 @@ Left out, beside a general gang scheduler: backfilling, for nobody says how long
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from dataclasses import dataclass, field
+from itertools import chain, islice, product
 
-from hal.resources import Resource, ResourceKind
+import msgspec
+from msgspec.structs import replace
+
+from hal.resources import Capabilities, Resource, ResourceKind
 from user_rl.ask import AcceleratorsAsk, Ask
 
 ROBOTS, LEARNER, INFERENCE = "robots", "learner", "inference"  # what a resource is granted for
@@ -33,8 +36,7 @@ class Entry:
     node: str = ""  # the machine of an accelerator
 
 
-@dataclass(frozen=True, kw_only=True)
-class Need:
+class Need(msgspec.Struct, frozen=True, kw_only=True):
     """`count` resources of one kind for one purpose."""
 
     role: str
@@ -48,14 +50,20 @@ class Need:
 
     def fits(self, resource: Resource) -> bool:
         """Whether it would do, but for its id."""
-        can = resource.capabilities
         return (
             self.kind is resource.kind
             and self.model in ("", resource.model)
             and self.site in (None, resource.site)
-            and self.cameras <= len(can.cameras)
-            and (not self.control_mode or self.control_mode in can.control_modes)
+            and self.is_met_by(resource.capabilities)
         )
+
+    def is_met_by(self, can: Capabilities) -> bool:
+        """Whether it can do what is needed."""
+        return self.cameras <= len(can.cameras) and (not self.control_mode or self.control_mode in can.control_modes)
+
+    def blind(self) -> "Need":
+        """The same, with cameras or without."""
+        return replace(self, cameras=0)
 
     def means(self, resource: Resource) -> bool:
         """Whether it would do."""
@@ -92,7 +100,7 @@ class Plan:
 
     grants: dict[str, Grant] = field(default_factory=dict)
     waiting: dict[str, Waiting] = field(default_factory=dict)
-    kept: dict[str, str] = field(default_factory=dict)  # free ids that wait for the rest of a run's request
+    kept: dict[str, str] = field(default_factory=dict)  # free ids that are a run's, or wait for the rest of its request
     finish: dict[str, str] = field(default_factory=dict)  # held ids that a run of a higher priority waits for
 
 
@@ -132,14 +140,17 @@ class _Board:
         self._all = _Pool(entries)
         self._free = _Pool(e for e in entries if not e.blocked and not e.resource.owner)
         self._coming = _Pool(e for e in entries if e.coming)
-        allow = sorted((ask.priority, run) for run, ask in holders.items() if ask.preemptible)
-        self._victims = [(p, _Pool(e for e in self._held.get(run, ()) if not e.blocked)) for p, run in allow]
+        allowed: dict[int, list[Entry]] = {}
+        for run, ask in holders.items():
+            if ask.preemptible:
+                allowed.setdefault(ask.priority, []).extend(e for e in self._held.get(run, ()) if not e.blocked)
+        self._victims = [(priority, _Pool(allowed[priority])) for priority in sorted(allowed)]
 
     def place(self, request: Request, made: Plan) -> None:
         """Grants, keeps or asks back what `request` needs."""
         run, mine = request.run, self._held.get(request.run, [])
         choices = sorted((self._choose(needs) for needs in self._options(request.ask, mine)), key=_missing)
-        choice, back = choices[0], {}
+        choice, back = choices[0], dict[str, str]()
         if _missing(choice):
             asked = ((c, self._ask_back(request, c)) for c in choices)
             choice, back = next(((c, b) for c, b in asked if b is not None), (choice, {}))
@@ -149,11 +160,10 @@ class _Board:
         found = [id for _, ids in choice for id in ids]
         self._free.remove(found)
         made.finish.update(back)
+        made.kept.update(dict.fromkeys(found, run))
         if not _missing(choice) or self._goes_on(request.ask, mine, choice):
             ids = {need.role: tuple(ids) for need, ids in choice if ids}
             made.grants[run] = Grant(ids=ids, dropped=_dropped(request.ask, mine, choice))
-        else:
-            made.kept.update(dict.fromkeys(found, run))
 
     def _options(self, ask: Ask, mine: list[Entry]) -> list[list[Need]]:
         """What is missing, once for each site where it might be found together, or once when it need not be."""
@@ -206,7 +216,8 @@ def _sound(need: Need, held: Entry) -> bool:
 
 
 def _less(need: Need, mine: list[Entry]) -> Need:
-    return replace(need, count=max(0, need.count - sum(_sound(need, e) for e in mine)))
+    have = sum(_sound(need, e) for e in mine)
+    return replace(need, count=max(0, need.count - have)) if have else need
 
 
 def _dropped(ask: Ask, mine: list[Entry], choice: Choice) -> tuple[str, ...]:
@@ -221,34 +232,33 @@ def _dropped(ask: Ask, mine: list[Entry], choice: Choice) -> tuple[str, ...]:
 
 
 def _was_for(need: Need, held: Entry) -> bool:
-    return held.role == need.role and (need.role != ROBOTS or replace(need, cameras=0).means(held.resource))
+    return held.role == need.role and (need.role != ROBOTS or need.blind().means(held.resource))
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Resources that no request can tell apart but by name, on one machine."""
+    """Resources that no request can tell apart but by name, on one machine, held by one run or by nobody."""
 
     like: Resource
     ids: dict[str, None] = field(default_factory=dict)
 
 
 class _Pool:
-    """Resources in groups, by kind and site."""
+    """Resources in groups, by kind, site and model."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._things: dict[str, tuple[Resource, _Group]] = {}
-        groups: dict[tuple[object, ...], _Group] = {}
+        groups: dict[tuple[int, str, str, str, tuple[str, ...], str, str], _Group] = {}
         for entry in entries:
             it, can = entry.resource, entry.resource.capabilities
-            key = (len(can.cameras), it.kind, it.model, it.site, can.control_modes, entry.node)
+            key = (len(can.cameras), it.kind, it.model, it.site, can.control_modes, entry.node, it.owner)
             group = groups.setdefault(key, _Group(it))
             group.ids[it.id] = None
             self._things[it.id] = it, group
-        self._places: dict[tuple[ResourceKind, str | None], list[_Group]] = {}
-        for key in sorted(groups):
-            like = groups[key].like
-            for place in ((like.kind, like.site), (like.kind, None)):
-                self._places.setdefault(place, []).append(groups[key])
+        self._places: dict[tuple[ResourceKind, str | None, str], list[_Group]] = {}
+        for _, group in sorted(groups.items(), key=lambda item: item[0]):
+            for site, model in product((group.like.site, None), {group.like.model, ""}):
+                self._places.setdefault((group.like.kind, site, model), []).append(group)
 
     def __contains__(self, id: str) -> bool:
         return id in self._things
@@ -277,4 +287,5 @@ class _Pool:
         return chain.from_iterable(group.ids for group in groups)
 
     def _fitting(self, need: Need) -> list[_Group]:
-        return [g for g in self._places.get((need.kind, need.site), ()) if g.ids and need.fits(g.like)]
+        near = self._places.get((need.kind, need.site, need.model), ())
+        return [group for group in near if group.ids and need.is_met_by(group.like.capabilities)]

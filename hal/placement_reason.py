@@ -1,7 +1,6 @@
 """Why a request waits, in words for the operator: how much of each need was found, what stands in the rest's way."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from hal.placement import LEARNER, ROBOTS, Entry, Need, Plan
 from hal.resources import ResourceKind
@@ -46,7 +45,7 @@ def _whys(run: str, need: Need, entries: Sequence[Entry], made: Plan) -> Iterato
 
 def _why(run: str, need: Need, entry: Entry, made: Plan) -> str:
     it = entry.resource
-    if need.role == ROBOTS and entry.degraded and not need.fits(it) and replace(need, cameras=0).means(it):
+    if need.role == ROBOTS and entry.degraded and not need.fits(it) and need.blind().means(it):
         return f"has {len(it.capabilities.cameras)} of {need.cameras} cameras: {entry.degraded}"
     if not need.means(it):
         return ""

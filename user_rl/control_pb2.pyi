@@ -639,7 +639,7 @@ class Accelerator(_message.Message):
     id: _builtins.str
     """unique in the fleet, the same after a restart: a UUID, or gpu:NODE:INDEX"""
     node: _builtins.str
-    """the machine, as Ray names it"""
+    """its machine's host name"""
     site: _builtins.str
     model: _builtins.str
     address: _builtins.str

@@ -159,7 +159,7 @@ class AcceleratorCard:
     """What one device, or one slice of it, is and how it is; said by whoever sees its node, again and again."""
 
     id: str  # unique in the fleet, the same after a restart: a UUID, or gpu:NODE:INDEX
-    node: str  # the machine, as Ray names it
+    node: str  # its machine's host name
     site: str = ""
     model: str
     address: str = ""  # how its machine reaches it: an index
@@ -245,7 +245,9 @@ class FleetClient:
 
     def list(self) -> list[Resource]:
         """Every cell, then every accelerator, by id."""
-        return [_resource(r) for r in self._call(self._stub.ListResources, pb.ListResourcesRequest()).resources]
+        return [
+            resource_from_proto(r) for r in self._call(self._stub.ListResources, pb.ListResourcesRequest()).resources
+        ]
 
     def report_accelerators(self, cards: Sequence[AcceleratorCard]) -> float:
         """Says which accelerators there are; returns after how many seconds it must be said again at the latest."""
@@ -327,7 +329,8 @@ def resource_to_proto(resource: Resource) -> pb.Resource:
     return pb.Resource(**dataclasses.asdict(resource))
 
 
-def _resource(message: pb.Resource) -> Resource:
+def resource_from_proto(message: pb.Resource) -> Resource:
+    """The resource in `message`."""
     nested = {
         "card": card_from_proto(message.card) if message.HasField("card") else None,
         "status": status_from_proto(message.status),

@@ -32,8 +32,11 @@ def _config(argv: list[str] | None) -> ServeConfig:
     parser.add_argument("--home", type=Path, required=True, help="the folder of keys, leases and log")
     parser.add_argument("--listen", default=ServeConfig.listen, metavar="HOST:PORT", help="port 0: a free one")
     parser.add_argument("--idle-exit", type=float, default=None, metavar="S", help="end after S seconds of nothing")
+    parser.add_argument("--site", default=ServeConfig.site, help="where this machine is, for its accelerators")
     options = parser.parse_args(argv)
-    return ServeConfig(home=options.home, listen=options.listen, idle_exit_s=options.idle_exit)
+    return ServeConfig(
+        home=options.home, listen=options.listen, site=options.site, idle_exit_s=options.idle_exit
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

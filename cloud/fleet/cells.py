@@ -83,7 +83,7 @@ class Cells:
 
     def sweep(self) -> None:
         """What time alone changes: edges that have halted by themselves, checks that are failed or passed."""
-        self.save(*(replace(c, released=c.token) for c in self if self.in_doubt(c) and self._wait_s(c) <= 0))
+        self.save(*(replace(c, released=c.token) for c in self if c.releasing and self._wait_s(c) <= 0))
         now_s = self._clock.now_s()
         self.save(*(after for record in self if (after := self._judged(record, now_s)) != record))
 
@@ -96,10 +96,6 @@ class Cells:
         self.save(replace(self._records[cell], quarantine=None))
         self._checks.again(cell, self._clock.now_s())
 
-    def in_doubt(self, record: CellRecord) -> bool:
-        """Whether its lease has ended and its edge may still act."""
-        return record.in_doubt and not record.held
-
     def entry(self, record: CellRecord) -> Entry:
         """As placement sees it."""
         card, status = record.card, self._checks.status(record.card.cell)
@@ -111,7 +107,7 @@ class Cells:
         thing = Thing(
             id=card.cell, kind=ResourceKind.CELL, model=card.model, site=card.site, owner=owner, capabilities=can
         )
-        coming = self.in_doubt(record) and record.quarantine is None and self._alive(record)
+        coming = record.releasing and record.quarantine is None and self._alive(record)
         degraded = trouble(status) if status else ""
         return Entry(resource=thing, blocked=self._blocked(record), coming=coming, degraded=degraded, role=role)
 
@@ -124,14 +120,14 @@ class Cells:
             return "lost", f"{'not heard yet,' if status is None else 'silent for'} {self._silent_s(record):.0f} s"
         if why := doubt(record.card, status) or trouble(status):
             return "degraded", why
-        if self.in_doubt(record):
+        if record.releasing:
             return "leased", f"given back, not confirmed yet, {self._wait_s(record):.0f} s at most"
         return ("leased" if record.held else "free"), ""
 
     def resource(self, record: CellRecord, since_s: float) -> Resource:
         """For whoever lists the inventory; in its state since `since_s` seconds."""
         card, (state, why) = record.card, self.state(record)
-        lease: LeaseState = "held" if record.held else "releasing" if record.in_doubt else "free"
+        lease: LeaseState = "held" if record.held else "releasing" if record.releasing else "free"
         return Resource(
             id=card.cell, kind="cell", model=card.model, site=card.site, state=state, since_s=since_s, reason=why,
             lease=lease, run=record.run, role=ROBOTS if record.held else "", token=record.token,
@@ -159,7 +155,7 @@ class Cells:
         back = record.held and quarantine is not None and quarantine.cause == "lost" and not self._lost(record)
         if quarantine is not None and not back:
             return f"is quarantined: {quarantine.reason}"
-        if self.in_doubt(record):
+        if record.releasing:
             return f"has not confirmed its release, waits {self._wait_s(record):.0f} s at most"
         if self._lost(record):
             return f"is silent for {silent_s:.0f} s"

@@ -17,6 +17,7 @@ import msgspec
 
 from cloud.authority import Authority
 from cloud.fleet.leases import FleetConfig, Leases
+from cloud.fleet.machine import report_own
 from cloud.fleet.service import FleetService
 from cloud.fleet.store import Store
 from user_rl.clock import Clock, SystemClock
@@ -51,6 +52,7 @@ class ServeConfig:
 
     home: Path
     listen: str = "127.0.0.1:0"  # port 0: the last one again if it is free, else any
+    site: str = ""  # where this machine is, for its accelerators
     idle_exit_s: float | None = None  # ends by itself after so long without a lease and without a call
     leases: FleetConfig = field(default_factory=FleetConfig)
 
@@ -86,6 +88,11 @@ def serve(config: ServeConfig, stop: threading.Event, *, clock: Clock | None = N
     """Runs a fleet until `stop` is set or it has been idle for `idle_exit_s`."""
     server = FleetServer(config, clock=clock or SystemClock())
     log.info("the fleet of %s listens on %s", config.home, server.address)
+    ended = threading.Event()
+    machine = threading.Thread(
+        target=report_own, args=(server.service.report, ended), kwargs={"site": config.site}, name="machine"
+    )
+    machine.start()
     try:
         while not stop.wait(LOOK_EVERY_S):
             if config.idle_exit_s is not None and server.service.idle_s() > config.idle_exit_s:
@@ -93,6 +100,8 @@ def serve(config: ServeConfig, stop: threading.Event, *, clock: Clock | None = N
                 return
         log.info("stopped")
     finally:
+        ended.set()
+        machine.join()  # a look has a deadline
         server.close()
 
 

@@ -56,6 +56,11 @@ class CellRecord:
         """Whether the edge may still act under `token`."""
         return self.token > self.released
 
+    @property
+    def releasing(self) -> bool:
+        """Whether the lease has ended while the edge may still act."""
+        return self.in_doubt and not self.held
+
 
 @dataclass(frozen=True, kw_only=True)
 class AcceleratorRecord:

@@ -8,6 +8,7 @@ import pytest
 
 from cloud.authority import Authority
 from cloud.fleet import FleetServer, ServeConfig
+from tests.cloud.fleet.bench import Bench
 from user_rl.clock import FakeClock
 from user_rl.fleet import FleetClient
 from user_rl.trust import Kind
@@ -46,3 +47,10 @@ def enrol(fleet: FleetServer, authority: Authority) -> Iterator[Enrol]:
             return stack.enter_context(FleetClient(bundle, deadline_s=30.0))
 
         yield enrolled
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path / "fleet.sqlite")
+    yield made
+    made.store.close()

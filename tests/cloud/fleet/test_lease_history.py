@@ -227,6 +227,14 @@ class History(RuleBasedStateMachine):
             self.all_is_well(cell)
         self.run_asks(other, 1, cell, 0, 5, 0)
 
+    @rule(run=runs, gpus=st.integers(1, 2), later_s=st.sampled_from([0.0, 31.0, 61.0]))
+    def two_runs_want_accelerators(self, run: str, gpus: int, later_s: float) -> None:
+        for asks, cell in zip((run, RUNS[run == RUNS[0]]), CELLS, strict=True):
+            self.a_cell_passes_its_checks(cell)
+            self.accelerators_are_reported(2)
+            self.run_asks(asks, 1, cell, gpus, 0, 0)
+            self.clock.advance(later_s)
+
     @rule(cell=cells)
     def edge_gives_up(self, cell: str) -> None:
         self.edges[cell].halt()

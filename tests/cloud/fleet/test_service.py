@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from cloud.authority import Authority
 from cloud.fleet import FleetServer
 from user_rl import control_pb2 as pb
-from user_rl.ask import Ask, RobotsAsk
+from user_rl.ask import AcceleratorsAsk, Ask, RobotsAsk
 from user_rl.clock import FakeClock
 from user_rl.errors import LeaseLost, Unauthorized, Unreachable, UserRlError, WireError
-from user_rl.fleet import Card, FleetClient, LeaseReply, Status
+from user_rl.fleet import AcceleratorCard, Card, FleetClient, Held, LeaseReply, Status
 from user_rl.trust import Bundle, Kind
 
 Enrol = Callable[[str, Kind], FleetClient]
@@ -28,6 +28,7 @@ CARD = Card(
     cell="arm-1", boot=BOOT, model="panda", rate_hz=10.0, schema_digest="d" * 32, action_dim=4,
     cameras=("wrist", "side"), on_silence="stops",
 )  # fmt: skip
+DEVICE = AcceleratorCard(id="gpu:n:0", node="n", model="h100", memory_bytes=80 * 10**9, utilisation=0.25)
 
 
 def test_a_cell_is_registered_leased_and_given_back(enrol: Enrol, clock: FakeClock) -> None:
@@ -101,6 +102,75 @@ def test_nobody_speaks_for_another(
     message = f"{caller} may not speak for {wanted or 'run:arm-1'}, allowed {caller}; use that name's bundle"
     with pytest.raises(Unauthorized, match=re.escape(message)):
         call(client)
+
+
+@pytest.mark.parametrize(
+    ("kind", "call", "allowed"),
+    [
+        ("edge", lambda c: c.report_accelerators([DEVICE]), "run and admin"),
+        ("labeller", lambda c: c.report_accelerators([DEVICE]), "run and admin"),
+        ("edge", lambda c: c.quarantine("arm-1", "x"), "admin"),
+        ("run", lambda c: c.quarantine("arm-1", "x"), "admin"),
+        ("run", lambda c: c.admit("arm-1"), "admin"),
+        ("edge", lambda c: c.admit("arm-1"), "admin"),
+    ],
+)
+def test_a_quarantine_is_a_persons_and_accelerators_are_a_runs_to_report(
+    enrol: Enrol, kind: Kind, call: Callable[[FleetClient], object], allowed: str
+) -> None:
+    message = f"{kind}:arm-1 may not do that, allowed {allowed}; use such a bundle"
+    with pytest.raises(Unauthorized, match=re.escape(message)):
+        call(enrol("arm-1", kind))
+
+
+def test_robots_and_accelerators_are_leased_together_listed_and_given_back(enrol: Enrol) -> None:
+    arm, run = enrol("arm-1", "edge"), enrol("demo", "run")
+    arm.register(CARD)
+    arm.heartbeat("arm-1", BOOT, IDLE)
+    assert run.report_accelerators([DEVICE, replace(DEVICE, id="GPU-1234")]) == 30.0
+    reply = run.request_lease("demo", Ask(learner=AcceleratorsAsk(gpus=1)))
+    assert reply == LeaseReply(granted={"arm-1": 1}, accelerators={"learner": ("GPU-1234",)})
+    assert run.renew("demo") == Held(cells={"arm-1": 1}, accelerators={"learner": ("GPU-1234",)})
+    listed = run.list()
+    assert [(r.id, r.kind, r.state, r.run) for r in listed] == [
+        ("arm-1", "cell", "leased", "demo"), ("GPU-1234", "accelerator", "leased", "demo"),
+        ("gpu:n:0", "accelerator", "free", ""),
+    ]  # fmt: skip
+    assert listed[2].accelerator == DEVICE
+    run.release("demo", ["GPU-1234"])
+    assert run.renew("demo") == Held(cells={"arm-1": 1})
+
+
+def test_a_preempted_cell_and_its_run_are_told(enrol: Enrol) -> None:
+    arm, admin = enrol("arm-1", "edge"), enrol("me", "admin")
+    arm.register(CARD)
+    arm.heartbeat("arm-1", BOOT, IDLE)
+    admin.request_lease("low", Ask(priority=-1, preemptible=True))
+    admin.request_lease("high", Ask(priority=1))
+    told = arm.heartbeat("arm-1", BOOT, IDLE).assignment
+    assert (told.run, told.wanted, told.finish_episode) == ("low", True, True)
+    assert admin.renew("low").wanted_back == ("arm-1",)
+
+
+def test_a_person_takes_a_cell_out_of_use_and_brings_it_back(enrol: Enrol) -> None:
+    arm, admin = enrol("arm-1", "edge"), enrol("me", "admin")
+    arm.register(CARD)
+    arm.heartbeat("arm-1", BOOT, IDLE)
+    admin.quarantine("arm-1", "the gripper is loose")
+    [seen] = admin.list()
+    assert (seen.state, seen.reason) == ("quarantined", "taken out of use by admin:me: the gripper is loose")
+    admin.admit("arm-1")
+    assert [r.state for r in admin.list()] == ["free"]
+    with pytest.raises(WireError, match="no resource has the id 'arm-2', known are arm-1; give one of these"):
+        admin.quarantine("arm-2", "")
+
+
+@pytest.mark.parametrize("id", ["", "a b", "x" * 129, "-x"])
+def test_an_accelerator_without_a_proper_id_is_refused(enrol: Enrol, id: str) -> None:
+    run = enrol("demo", "run")
+    with pytest.raises(WireError, match="give it another id"):
+        run.report_accelerators([replace(DEVICE, id=id)])
+    assert run.list() == []
 
 
 def test_an_admin_speaks_for_every_run(enrol: Enrol) -> None:
@@ -178,9 +248,12 @@ def test_an_oversized_call_is_refused_and_the_next_is_answered(enrol: Enrol) -> 
     assert arm.list() == []
 
 
+METHODS = ["Register", "Heartbeat", "RequestLease", "ReleaseLease", "QuarantineResource", "AdmitResource"]
+
+
 @pytest.mark.slow
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.binary(max_size=300), method=st.sampled_from(["Register", "Heartbeat", "RequestLease", "ReleaseLease"]))
+@given(data=st.binary(max_size=300), method=st.sampled_from(METHODS))
 def test_random_bytes_get_an_error_or_a_plain_refusal(
     fleet: FleetServer, authority: Authority, data: bytes, method: str
 ) -> None:

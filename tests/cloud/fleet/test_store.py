@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cloud.fleet.store import CellRecord, Store
+from cloud.fleet.store import AcceleratorRecord, CellRecord, Quarantine, Store
 from user_rl.errors import StorageCorrupt, StorageError, StorageFull
-from user_rl.fleet import Card
+from user_rl.fleet import AcceleratorCard, Card
 
 
 def card(cell: str) -> Card:
@@ -21,6 +21,10 @@ def card(cell: str) -> Card:
 
 
 ARM, LEG = CellRecord(card=card("arm"), sequence=1), CellRecord(card=card("leg"), sequence=2)
+
+
+GPU = AcceleratorRecord(card=AcceleratorCard(id="gpu:n:0", node="n", model="h100"))
+OTHER_GPU = AcceleratorRecord(card=AcceleratorCard(id="gpu:n:1", node="n", model="h100"))
 
 
 @pytest.fixture
@@ -49,6 +53,26 @@ def test_everything_is_there_after_a_restart(store: Store, path: Path) -> None:
     assert again.cells() == {"arm": granted, "leg": LEG}
     assert again.runs() == {"demo": ("tcp://3", "tcp://4")}
     again.close()
+
+
+def test_accelerators_are_kept_granted_and_forgotten(store: Store, path: Path) -> None:
+    store.save_accelerators(GPU, OTHER_GPU)
+    leased = replace(GPU, run="demo", role="learner", quarantine=Quarantine(cause="person", reason="fan"))
+    store.grant([ARM], [leased], "demo", autonomy_s=1.0)
+    store.forget_accelerators("gpu:n:1", "nothing")
+    again = reopened(store, path)
+    assert again.accelerators() == {"gpu:n:0": leased}
+    assert again.cells()["arm"].held
+    again.close()
+
+
+def test_a_store_of_the_first_format_is_taken_over(store: Store, path: Path) -> None:
+    [granted] = store.grant([ARM], [], "demo", autonomy_s=900.0)
+    store._db.executescript("DROP TABLE accelerators; PRAGMA user_version = 1;")
+    again = reopened(store, path)
+    assert (again.cells(), again.accelerators()) == ({"arm": granted}, {})
+    again.save_accelerators(GPU)
+    reopened(again, path).close()
 
 
 def test_a_grant_is_held_under_a_new_token_with_its_autonomy(store: Store) -> None:
