@@ -19,7 +19,7 @@ from hal.tables.choose import nodes
 from hal.tables.robots import ROBOTS, make_robot
 from hal.tables.tasks import TASKS, make_task, tool_of
 from hal.tables.teleops import TELEOPS, make_teleop
-from hal.task import Task
+from hal.task import Drives, Task
 from user_rl.clock import Clock
 from user_rl.config import Tree
 
@@ -48,6 +48,8 @@ def make_cell(config: CellConfig, *, name: str, clock: Clock, seed: int) -> Cell
     if isinstance(robot, DeltaJoints) and teleop is not None:
         teleop = JointOperator(teleop, robot)
     guarded = Guarded(_sighted(robot, task), config.guard, clock=clock)
+    if isinstance(task, Drives):
+        task.drive(guarded)
     cell = Cell(name=name, robot=guarded, task=task, cameras=cameras, teleop=teleop)
     return cell if config.layout is None else _embodied(cell, config.layout)
 

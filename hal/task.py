@@ -1,8 +1,10 @@
 """Task: how an episode starts, what a step was worth, and when it is over. `hal.kits.check_task` is the contract."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
+
+from hal.robot import Robot
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -32,3 +34,11 @@ class Task(Protocol):
 
     def judge(self) -> Judgement:
         """The worth of the last command, from what the robot measures now."""
+
+
+@runtime_checkable
+class Drives(Protocol):
+    """A task whose resets move a real robot."""
+
+    def drive(self, robot: Robot) -> None:
+        """The robot behind its guard, which resets command from now on."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from hal.driver import Parts
 from hal.gymnasium import GymnasiumRobot, GymnasiumTask, GymnasiumTaskConfig
+from hal.operated import Operated, OperatedConfig
 from hal.sim.button_press import ButtonPress, ButtonPressConfig
 from hal.sim.cap_tightening import CapTightening, CapTighteningConfig
 from hal.sim.charger_plugging import ChargerPlugging, ChargerPluggingConfig
@@ -55,6 +56,7 @@ TASKS: dict[str, Choice[Task]] = {
     "pick_and_place": (PickAndPlaceConfig, _sim_task("pick_and_place", PickAndPlace)),
     "cap_tightening": (CapTighteningConfig, _sim_task("cap_tightening", CapTightening)),
     "table_cleanup": (TableCleanupConfig, _sim_task("table_cleanup", TableCleanup)),
+    "operated": (OperatedConfig, lambda config, parts: Operated(config, parts.robot, clock=parts.clock)),
     "gymnasium": (GymnasiumTaskConfig, _gymnasium_task),
     "fake": (FakeTaskConfig, _fake_task),
 }
