@@ -22,7 +22,7 @@ class Gang:
         import ray
         from ray.util.placement_group import placement_group
 
-        nodes = Counter(card.node for card in cards)
+        nodes = Counter(_node_id(card.node) for card in cards)
         self.size = len(cards)
         self._group = placement_group(
             [{"GPU": float(count)} for count in nodes.values()],
@@ -49,3 +49,11 @@ class Gang:
         from ray.util.placement_group import remove_placement_group
 
         remove_placement_group(self._group)
+
+
+def _node_id(node: str) -> str:
+    """Ray's id of a node that is told by that or, as a fleet tells its own machine, by its host's name."""
+    import ray
+
+    hosts = {n["NodeManagerHostname"]: n["NodeID"] for n in ray.nodes() if n["Alive"]}
+    return str(hosts.get(node, node))

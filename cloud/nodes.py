@@ -11,15 +11,15 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hal.resources import Condition, Resource
+from cloud.fleet.machine import accelerator_cards, look
+from hal.resources import Resource
 from user_rl.clock import Clock
 from user_rl.errors import UserRlError
-from user_rl.fleet import AcceleratorCard, FleetClient, Health
+from user_rl.fleet import AcceleratorCard, FleetClient
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 10.0  # a third of what the fleet gives a report to live
-_HEALTH: dict[Condition, Health] = {Condition.OK: "ok", Condition.DEGRADED: "degraded", Condition.UNKNOWN: "degraded"}
 
 
 class Nodes:
@@ -50,23 +50,12 @@ class Nodes:
 
 def cards_on(node: str, site: str, gpus: int, model: str, found: Sequence[Resource]) -> list[AcceleratorCard]:
     """The cards of a node of which Ray counts `gpus`, of `model`, and on which `found` was seen."""
-    cards = [_card(resource, node, site) for resource in found]
+    cards = accelerator_cards(found, node=node, site=site)
     whole = sum(not card.parent for card in cards)
     counted = range(whole, gpus)
     return cards + [
         AcceleratorCard(id=f"gpu:{node}:{i}", node=node, site=site, model=model, address=str(i)) for i in counted
     ]
-
-
-def _card(resource: Resource, node: str, site: str) -> AcceleratorCard:
-    has, health = resource.capabilities.accelerator, resource.health
-    return AcceleratorCard(
-        id=resource.id, node=node, site=site, model=resource.model, address=resource.address,
-        memory_bytes=has.memory_bytes if has else 0, multiprocessors=(has.multiprocessors or 0) if has else 0,
-        utilisation=(has.utilisation or 0.0) if has else 0.0, mig_profile=has.mig_profile if has else "",
-        parent=has.parent if has else "", slices=has.slices if has else (),
-        health=_HEALTH.get(health.condition, "broken"), reason=health.reason,
-    )  # fmt: skip
 
 
 def _look_at(node: dict[str, Any], site: str) -> Any:  # noqa: ANN401
@@ -80,11 +69,8 @@ def _look_at(node: dict[str, Any], site: str) -> Any:  # noqa: ANN401
 def _look_here(node: str, site: str, gpus: int, model: str) -> list[AcceleratorCard]:
     """What runs on the node."""
     from cloud.accelerators import torch_accelerators
-    from hal.discovery import Probe, discover
 
-    (nvidia,) = discover([Probe(name="nvidia", function="hal.probes.nvidia:probe")])
-    found = nvidia.resources or tuple(torch_accelerators(node))
-    return cards_on(node, site, gpus, model, found)
+    return cards_on(node, site, gpus, model, look() or torch_accelerators(node))
 
 
 def _gpus(node: dict[str, Any]) -> int:

@@ -53,6 +53,13 @@ def test_an_actor_runs_on_the_node_that_the_fleet_granted_and_has_its_devices(no
         gang.close()
 
 
+def test_a_node_may_be_told_by_its_hosts_name(nodes: list[str]) -> None:
+    host = next(n["NodeManagerHostname"] for n in ray.nodes() if n["NodeID"] in nodes)
+    gang = Gang([AcceleratorCard(id="GPU-1", node=host, model="H100")])
+    assert gang.size == 1
+    gang.close()
+
+
 def test_two_gangs_share_a_node_and_never_a_device(nodes: list[str]) -> None:
     gangs = [Gang([card(nodes[0], i)]) for i in range(2)]
     actors = [placed(gang) for gang in gangs]
