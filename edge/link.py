@@ -218,8 +218,8 @@ class Link:
 
 
 def _part(part: PartReport) -> fleet.Part:
-    health = next((word for word in get_args(fleet.Health) if word == part.health), "broken")
-    return fleet.Part(name=part.name, health=health, reason=part.reason)
+    words: tuple[fleet.Health, ...] = get_args(fleet.Health)
+    return fleet.Part(name=part.name, health=next((w for w in words if w == part.health), "broken"), reason=part.reason)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -47,7 +47,9 @@ class OnPolicy:
     def __init__(self, config: OnPolicyConfig, around: Around) -> None:
         self.config, self._look_ahead = config, around.look_ahead
         self._lock = threading.Lock()
-        self._begin(FreshState(), 0)
+        self._state, self._last = FreshState(), -1
+        self._before: list[tuple[int, FreshState]] = []  # of the last draws: the state just before each
+        self._able: tuple[object, bool] | None = None  # the last answer of `can_draw`, and to what
 
     def can_draw(self, at: Moment) -> bool:
         key = (at.index, at.end, at.version, at.count, at.gates, at.stamp)
@@ -95,9 +97,7 @@ class OnPolicy:
             self._begin(found, 0)
 
     def _begin(self, state: FreshState, number: int) -> None:
-        self._state, self._last = state, number - 1
-        self._before: list[tuple[int, FreshState]] = []  # of the last draws: the state just before each
-        self._able: tuple[object, bool] | None = None  # the last answer of `can_draw`, and to what
+        self._state, self._last, self._before, self._able = state, number - 1, [], None
 
     def _state_before(self, number: int) -> FreshState:
         if number > self._last:
