@@ -585,4 +585,4 @@ def test_a_learner_that_has_nothing_fresh_waits_and_lets_the_robots_on(tmp_path:
     manifest = Checkpoints(tmp_path / "stale" / "run").manifest()
     assert manifest is not None
     assert manifest.state.fresh is not None
-    assert manifest.state.fresh.taken_rows == 72
+    assert manifest.state.fresh.taken_rows == 10 * 8
