@@ -15,7 +15,7 @@ import hal.emulators.franka as fake
 from hal.dh import FRANKA_HOME
 from hal.emulators.franka import FakeFranky
 from hal.franka import Franka, FrankaConfig
-from hal.kits import check_robot
+from hal.kits import Motion, check_robot
 from hal.robot import OnSilence
 from user_rl.clock import FakeClock
 from user_rl.errors import ConfigError, RobotFault, RobotUnreachable, SpecError
@@ -61,7 +61,8 @@ def advance(sdk: FakeFranky, by_s: float) -> None:
 
 
 def test_franka_keeps_the_robot_contract(sdk: FakeFranky) -> None:
-    check_robot(lambda: make(sdk), harmless=HOME)
+    far = Motion(commands=[HOME + np.float32(0.2)] * 4)  # every joint turns, for longer than a period
+    check_robot(lambda: make(sdk, dynamics=0.1), harmless=HOME, motion=far, clock=sdk.arm.clock)
     assert sdk.arm.target is None
 
 

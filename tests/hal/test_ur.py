@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hal.emulators.ur_controller import HOME
-from hal.kits import check_robot
+from hal.kits import Motion, check_robot
 from hal.make import CellConfig, make_cell
 from hal.robot import OnSilence
 from hal.ur import Ur, UrConfig
@@ -102,7 +102,9 @@ def follow(ur: Ur, target: Array, for_s: float) -> None:
 
 
 def test_ur_keeps_the_robot_contract(arm: Arm) -> None:
-    check_robot(lambda: Ur(UrConfig(host=arm.host), clock=CLOCK), harmless=HOME_32)
+    far = 0.02 * np.arange(1, 31, dtype=np.float32)[:, None]  # every joint turns
+    motion = Motion(commands=[*(HOME_32 + far)])
+    check_robot(lambda: Ur(UrConfig(host=arm.host), clock=CLOCK), harmless=HOME_32, motion=motion)
     assert not arm.is_moving
 
 
