@@ -2,7 +2,7 @@
 
 The names say it: `joint1.target` (where it shall be) or `joint1.delta` (by how much) move the axis `joint1`, which
 `joint1.position` and `joint1.velocity` measure; `tip.delta.x` moves `tip.x`, which `tip.x` and `tip.velocity.x`
-measure.
+measure. LeRobot's `elbow_flex.pos` is both: what is asked of the axis `elbow_flex`, and what is measured of it.
 """
 
 from enum import Enum
@@ -23,18 +23,18 @@ def axis_of(name: str) -> tuple[str, Way | None]:
     for way in Way:
         if way.value in parts:
             return ".".join(part for part in parts if part != way.value), way
-    return name, None
+    return (name.removesuffix(".pos"), Way.TARGET) if name.endswith(".pos") else (name, None)
 
 
 def position_of(axis: str, state: Box) -> int | None:
     """The element of the state that measures where the axis is."""
-    return _find(state, f"{axis}.position", axis)
+    return _find(state, f"{axis}.position", axis, f"{axis}.pos")
 
 
 def velocity_of(axis: str, state: Box) -> int | None:
     """The element of the state that measures how fast the axis moves."""
     stem, _, last = axis.rpartition(".")
-    return _find(state, f"{axis}.velocity", f"{stem}.velocity.{last}")
+    return _find(state, f"{axis}.velocity", f"{stem}.velocity.{last}", f"{axis}.vel")
 
 
 def control_modes(command: Box) -> tuple[str, ...]:

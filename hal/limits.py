@@ -163,7 +163,7 @@ def _axis_bounds(axes: Sequence[str], spec: RobotSpec, config: GuardConfig) -> d
 
 def _measured_axis_bounds(spec: RobotSpec, config: GuardConfig) -> dict[int, Bounds]:
     """By element of the state; every key of `limits` must be an axis that is measured or commanded."""
-    measured = {name.removesuffix(".position"): i for i, name in enumerate(spec.state.names)}
+    measured = {name.removesuffix(".position").removesuffix(".pos"): i for i, name in enumerate(spec.state.names)}
     commanded = {axis_of(name)[0] for name in spec.command.names}
     found: dict[int, Bounds] = {}
     for key, value in config.limits.items():
@@ -176,7 +176,7 @@ def _measured_axis_bounds(spec: RobotSpec, config: GuardConfig) -> dict[int, Bou
 
 
 def _is_place(name: str) -> bool:
-    return name.endswith(".position") or name.rpartition(".")[0] == "tip"
+    return name.endswith((".position", ".pos")) or name.rpartition(".")[0] == "tip"
 
 
 def _state_bounds(spec: RobotSpec, config: GuardConfig) -> dict[int, Bounds]:

@@ -216,13 +216,14 @@ def test_simulated_arms_keep_the_contract_in_motion_by_the_tip_and_by_the_joints
         ("joint1.delta", "joint1", Way.DELTA, 0, 1),
         ("tip.delta.x", "tip.x", Way.DELTA, 2, 3),
         ("left.joint2.target", "left.joint2", Way.TARGET, None, None),
+        ("elbow_flex.pos", "elbow_flex", Way.TARGET, 4, None),
         ("action.0", "action.0", None, None, None),
     ],
 )
 def test_the_names_say_which_axis_moves_and_what_measures_it(
     element: str, axis: str, way: Way | None, position: int | None, velocity: int | None
 ) -> None:
-    names = ("joint1.position", "joint1.velocity", "tip.x", "tip.velocity.x")
+    names = ("joint1.position", "joint1.velocity", "tip.x", "tip.velocity.x", "elbow_flex.pos")
     state = box("observation.state", [(name, "", -1.0, 1.0) for name in names])
     assert axis_of(element) == (axis, way)
     assert (position_of(axis, state), velocity_of(axis, state)) == (position, velocity)
