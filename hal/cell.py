@@ -81,10 +81,11 @@ class Cell:
         return Observation(values=values, stamps_s=stamps_s)
 
     def close(self) -> None:
-        """Halts the robot, then closes every part; safe to call twice."""
-        self.robot.halt()
-        for part in reversed(self._parts()):
-            part.close()
+        """Halts the robot, then closes every part, whatever one of them raises; safe to call twice."""
+        with ExitStack() as last:
+            for part in self._parts():
+                last.callback(part.close)
+            last.callback(self.robot.halt)
 
     def _frame(self, name: str, camera: Camera) -> Frame:
         if name not in self.broken:

@@ -42,6 +42,7 @@ _STOPS = {  # bits of safety_status_bits, the ones with a name of their own firs
     1 << 6: "emergency stop at the arm", 1 << 5: "emergency stop of the system", 1 << 4: "safeguard stop",
     1 << 2: "protective stop", 1 << 8: "safety violation", 1 << 9: "safety fault", 1 << 10: "stop for safety",
 }  # fmt: skip
+_EMERGENCY = 1 << 6 | 1 << 5  # of them
 _FIELDS = ("timestamp", "actual_q", "actual_qd", "robot_mode", "safety_status_bits")
 _POLL_S = 0.01
 _DISCONNECT_S = 8.0  # the SDK's own sleeps and timeouts
@@ -150,6 +151,12 @@ class Ur:
         self._fed_s = -math.inf
         if self._is_lost or not self._servo_stops():
             self._end_program()
+
+    def emergency_stop_pressed(self) -> bool:
+        """See hal.robot.TellsEmergencyStop: the arm's own button, or the system's."""
+        if self._receive is None:
+            raise RobotUnreachable(f"the UR arm at {self.host} is not open; call open() first")
+        return bool(self._receive.getSafetyStatusBits() & _EMERGENCY)
 
     def close(self) -> None:
         receive, control = self._receive, self._control

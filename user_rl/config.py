@@ -26,6 +26,7 @@ def defaults(cls: type) -> Tree:
 
 def build(cls: type[T], tree: Mapping[str, Any], path: str = "") -> T:
     """`cls` from `tree`; raises ConfigError naming the key, its value and what is allowed."""
+    tree = {key: value for key, value in tree.items() if value != "???"}  # Hydra's word for what is not set
     hints = typing.get_type_hints(cls)
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]  # cls is a dataclass type
     for key in tree:

@@ -123,6 +123,21 @@ def test_a_stale_frame_does_not_break_its_camera() -> None:
     assert cell.broken == {}
 
 
+def test_a_robot_that_cannot_be_halted_does_not_keep_the_others_open() -> None:
+    cell, robot, camera = make()
+    cell.open()
+
+    def refuse() -> None:
+        raise HardwareError("it may still move")
+
+    robot.halt = refuse  # type: ignore[method-assign]
+    with pytest.raises(HardwareError, match="it may still move"):
+        cell.close()
+    for read in (camera.read, robot.read):
+        with pytest.raises(HardwareError):
+            read()
+
+
 def test_closing_halts_first_and_may_be_repeated() -> None:
     cell, robot, camera = make()
     cell.open()

@@ -171,6 +171,7 @@ def test_a_stop_is_a_fault_until_a_person_has_cleared_it(arm: Arm, ur: Ur, word:
     with pytest.raises(RobotFault) as caught:
         arm.wait(lambda: ur.read() is None)
     assert str(caught.value) == line
+    assert ur.emergency_stop_pressed() == ("emergency" in stop)
     with pytest.raises(RobotFault, match=stop):
         ur.command(turned(0.0))
     ur.halt()
@@ -182,6 +183,7 @@ def test_a_stop_is_a_fault_until_a_person_has_cleared_it(arm: Arm, ur: Ur, word:
     assert arm("state")["safety"] != "NORMAL"
     arm("clear")
     ur.open()
+    assert not ur.emergency_stop_pressed()
     assert ur.read().values[6] == 0
 
 

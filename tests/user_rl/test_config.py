@@ -117,3 +117,8 @@ def test_a_broken_override_is_one_line() -> None:
     with pytest.raises(ConfigError) as caught:
         composed("name=[[")
     assert "\n" not in str(caught.value)
+
+
+def test_what_hydra_leaves_open_is_not_set() -> None:
+    with pytest.raises(ConfigError, match=r"^cell\.name: not set; give cell\.name=VALUE$"):
+        build(Root, {"name": "???"}, "cell.")
