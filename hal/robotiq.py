@@ -14,10 +14,11 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hal.address import robot_address
 from hal.robot import OnSilence, RobotSpec, RobotState
 from user_rl.clock import Clock, SystemClock
 from user_rl.errors import HardwareError, RobotFault, RobotUnreachable
@@ -51,7 +52,7 @@ Connect = Callable[[str, int, float], socket.socket]
 class RobotiqConfig:
     """Where the gripper is, how fast and how hard it closes, and whether opening the driver may move it."""
 
-    host: str
+    host: str = ""  # of the UR; empty: the environment variable ROBOT_IP
     port: int = PORT
     rate_hz: float = 10.0
     speed: float = 1.0  # of what it can
@@ -133,6 +134,7 @@ class Robotiq:
     """See hal.robot.Robot."""
 
     def __init__(self, config: RobotiqConfig, *, clock: Clock, connect: Connect = connect) -> None:
+        config = replace(config, host=robot_address(config.host, "UR arm that has the gripper"))
         self.config, self.clock, self._connect = config, clock, connect
         self._waits = SystemClock()
         self._line: Line | None = None

@@ -18,11 +18,12 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from hal.address import robot_address
 from hal.robot import OnSilence, RobotSpec, RobotState
 from user_rl.clock import Clock, SystemClock
 from user_rl.errors import ConfigError, HardwareError, RobotFault, RobotUnreachable, SpecError
@@ -67,7 +68,7 @@ MODELS = {
 class XArmConfig:
     """Which arm, where, and how long the controller may take."""
 
-    host: str
+    host: str = ""  # empty: the environment variable ROBOT_IP
     model: str = "xarm6"
     rate_hz: float = 30.0
     connect_s: float = 5.0
@@ -92,6 +93,7 @@ class XArm:
     """See hal.robot.Robot."""
 
     def __init__(self, config: XArmConfig, *, clock: Clock, connect: Connect | None = None) -> None:
+        config = replace(config, host=robot_address(config.host, "xArm"))
         self.config, self.clock, self._connect = config, clock, connect or _connect
         self._waits = SystemClock()
         self._joints = len(MODELS[config.model].degrees)

@@ -10,7 +10,7 @@ from hal.driver import Parts
 from hal.guard import GuardConfig, Guarded
 from hal.make import STORE, CellConfig, make_cell
 from hal.tables.cameras import CAMERAS
-from hal.tables.robots import ROBOTS
+from hal.tables.robots import ROBOTS, make_robot
 from hal.tables.tasks import TASKS
 from hal.tables.teleops import TELEOPS
 from hal.testing import FakeRobot, FakeRobotConfig, FakeTask, FakeTaskConfig
@@ -187,6 +187,20 @@ def test_an_arm_is_commanded_by_its_joints_or_where_a_hand_is_configured_by_its_
     tip = hand.kinematics.forward(home, np.zeros(joints))[0]
     assert tip[0] > 0.25
     assert abs(tip[3]) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("ur", "UR arm"), ("franka", "Franka arm"), ("xarm", "xArm"), ("robotiq", "UR")]
+)
+def test_an_arm_without_an_address_takes_that_of_the_environment(
+    name: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = Parts(clock=FakeClock(), seed=0)
+    monkeypatch.delenv("ROBOT_IP", raising=False)
+    with pytest.raises(ConfigError, match=f"allowed the address of the {what}.*or set ROBOT_IP"):
+        make_robot({"name": name}, parts)
+    monkeypatch.setenv("ROBOT_IP", "192.0.2.7")
+    assert make_robot({"name": name}, parts).spec.model
 
 
 @pytest.mark.slow
