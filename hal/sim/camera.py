@@ -17,7 +17,7 @@ import numpy as np
 
 from hal.camera import Frame
 from user_rl.clock import Clock
-from user_rl.errors import HardwareError
+from user_rl.errors import ConfigError, HardwareError
 from user_rl.specs import Array, Image
 
 if TYPE_CHECKING:  # its module loads mujoco, this one must not
@@ -175,9 +175,9 @@ def _context(config: SimCameraConfig) -> Any:  # noqa: ANN401  # mujoco.egl's or
         raise _no_pictures(library, error) from error
 
 
-def _no_pictures(library: Gl, error: Exception) -> HardwareError:
+def _no_pictures(library: Gl, error: Exception) -> ConfigError:
     reason = " ".join(str(error).split())
-    return HardwareError(f"no pictures from {library}: {reason}; {_PACKAGES}")
+    return ConfigError(f"no pictures from {library}: {reason}; {_PACKAGES}")
 
 
 def _library(wanted: Gl) -> Gl:
@@ -188,4 +188,4 @@ def _library(wanted: Gl) -> Gl:
     for library in candidates if wanted is Gl.AUTO else [wanted]:
         if ctypes.util.find_library(candidates[library]):
             return library
-    raise HardwareError(f"no library for cameras (cameras.*.gl = {wanted}); {_PACKAGES}")
+    raise ConfigError(f"no library for cameras (cameras.*.gl = {wanted}); {_PACKAGES}")

@@ -66,9 +66,9 @@ def back_s(folder: RunFolder, cell: str) -> float:
 
 def longest_gap_periods(folder: RunFolder, cell: str) -> float:
     """The longest time between two commands within an episode, over the period."""
-    longest = 0.0
+    longest, streams = 0.0, _streams(folder, cell)
     with Reader(folder.log) as reader:
-        for stream in _streams(folder, cell):
+        for stream in streams:
             schema = reader.streams()[stream]
             rows = np.concatenate([schema.view(chunk.data) for chunk in reader.read(stream, 0, 2**30)])
             steps = rows[rows["kind"] == Kind.STEP]

@@ -56,7 +56,7 @@ def measure(task: str, robot: str, seeds: int) -> dict[str, float]:
 
 def scripted() -> list[str]:
     """The tasks that the scripted operator knows."""
-    simulated = (task for task in TASKS if task not in ("gymnasium", "fake"))
+    simulated = (task for task in TASKS if task not in ("gymnasium", "fake", "operated"))
     return [task for task in simulated if isinstance(make(task, ARMS[0]).task, Scripted)]
 
 

@@ -44,9 +44,9 @@ def kill_with_children(pid: int) -> None:
 
 def longest_gap_s(log: Path, cell: str) -> float:
     """The longest time between two commands within an episode."""
-    longest = 0.0
+    longest, streams = 0.0, streams_of(log, cell)
     with Reader(log) as reader:
-        for stream in streams_of(log, cell):
+        for stream in streams:
             schema = reader.streams()[stream]
             rows = np.concatenate([schema.view(chunk.data) for chunk in reader.read(stream, 0, 2**30)])
             steps = rows[rows["kind"] == Kind.STEP]

@@ -43,7 +43,8 @@ def test_a_camera_that_hangs_costs_its_deadline_and_the_others_are_looked_at() -
     hung = row(rows, "camera b", "reading frames")
     assert (hung.result, hung.value) == (Result.FAIL, "hangs: no answer within 6.5 s")
     assert hung.fix.startswith("the driver waits without end")
-    assert row(rows, "camera a", "rate").result is row(rows, "camera c", "rate").result is Result.OK
+    for camera in ("camera a", "camera c"):
+        assert row(rows, camera, "rate").value.endswith(" Hz"), "looked at, however slow the machine is"
     assert row(rows, "robot", "values").result is Result.OK  # once, though it was opened twice
     assert failed(rows)
 

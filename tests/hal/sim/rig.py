@@ -14,7 +14,7 @@ from hal.task import Task
 from user_rl.clock import FreeRunningClock
 
 ARMS = ("panda_sim", "arm6_sim")
-SIMULATED = tuple(name for name in TASKS if name not in ("gymnasium", "fake"))
+SIMULATED = tuple(name for name in TASKS if name not in ("gymnasium", "fake", "operated"))
 
 
 def make(task: str, robot: str = "panda_sim", *, teleop: dict[str, Any] | None = None, **config: Any) -> Cell:  # noqa: ANN401

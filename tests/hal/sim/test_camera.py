@@ -18,13 +18,13 @@ from hal.make import STORE, CellConfig, make_cell
 from hal.sim import camera as sim_camera
 from hal.sim.camera import Gl, SimCamera, SimCameraConfig, View
 from user_rl.clock import FakeClock, FreeRunningClock
-from user_rl.errors import HardwareError
+from user_rl.errors import ConfigError, HardwareError
 from user_rl.specs import Array
 
 IMAGES = "observation.images"
 SAYS = (  # what opening a cell with cameras ends in
-    "from tests.hal.sim.test_camera import make\nfrom user_rl.errors import HardwareError\n"
-    "try:\n    make().open()\nexcept HardwareError as error:\n    print(error)"
+    "from tests.hal.sim.test_camera import make\nfrom user_rl.errors import ConfigError\n"
+    "try:\n    make().open()\nexcept ConfigError as error:\n    print(error)"
 )
 ROOT = Path(__file__).parents[3]
 
@@ -249,7 +249,7 @@ def test_without_a_library_the_packages_are_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PYOPENGL_PLATFORM", "")
     monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
     cell = make()
-    with pytest.raises(HardwareError) as caught:
+    with pytest.raises(ConfigError) as caught:
         cell.open()
     assert str(caught.value) == (
         "no library for cameras (cameras.*.gl = auto); "
