@@ -170,7 +170,7 @@ def _simulated(parts: Parts, who: str) -> Any:  # noqa: ANN401  # (hand, arm); t
         hand = hand.robot
     if not (isinstance(hand, DeltaEndEffector) and hasattr(hand.robot, "world")):
         allowed = " or ".join(f"robot={name}" for name, (cls, _) in ROBOTS.items() if cls is SimArmConfig)
-        raise ConfigError(f"{who} on {hand.spec.model}, allowed on {allowed}; choose one of these")
+        raise ConfigError(f"{who} on {parts.robot.spec.model}, allowed on {allowed}; choose one of these")
     return hand, hand.robot
 
 

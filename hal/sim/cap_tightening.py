@@ -75,7 +75,7 @@ class CapTightening:
     def reset(self, seed: int) -> None:
         c, rng = self.config, np.random.default_rng(seed)
         self._bottle = rng.uniform(-c.bottle_spread_m, c.bottle_spread_m, 2)
-        turn = rng.uniform(*c.turn_rad)
+        turn = rng.uniform(c.turn_rad[0], c.turn_rad[1])
         x, y = rng.uniform(-c.start_spread_m, c.start_spread_m, 2)
         pose = np.array([x, y, c.start_height_m, rng.uniform(-c.start_turn_rad, c.start_turn_rad)])
         self.arm.world.move("bottle", np.add(self.hand.config.origin_m, (*self._bottle, 0.0)))

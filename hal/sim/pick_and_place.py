@@ -104,8 +104,8 @@ class PickAndPlace:
     def _add_things(self, world: Element) -> None:
         origin = self.hand.config.origin_m
         add_table(world, origin, 0.0)
-        half = (_HALF_M,) * 3
-        add_box(add_free_body(world, "cube", origin), (0, 0, 0), half, RED, mass="0.04", **TOUCHES)
+        cube = add_free_body(world, "cube", (origin[0], origin[1] + _CUBES_M, origin[2] + _HALF_M))
+        add_box(cube, (0, 0, 0), (_HALF_M,) * 3, RED, mass="0.04", **TOUCHES)
         tray = add_body(world, "tray", origin)
         outer = _TRAY_M + _WALL_M
         add_box(tray, (0, 0, _FLOOR_M / 2), (outer, outer, _FLOOR_M / 2), DARK, **FIXED)

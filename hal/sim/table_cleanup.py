@@ -131,8 +131,9 @@ class TableCleanup:
 
     def _add_things(self, world: Element) -> None:
         origin = self.hand.config.origin_m
-        for name, colour in zip(self._names, _COLOURS, strict=False):
-            add_box(add_free_body(world, name, origin), (0, 0, 0), (_HALF_M,) * 3, colour, mass="0.01", **TOUCHES)
+        for i, name in enumerate(self._names):
+            block = add_free_body(world, name, (origin[0] + i * _APART_M, origin[1], origin[2] + _HALF_M))
+            add_box(block, (0, 0, 0), (_HALF_M,) * 3, _COLOURS[i], mass="0.01", **TOUCHES)
         table = add_body(world, "table", origin)
         half, thick = (_EDGE_M - _BACK_M) / 2, origin[2] / 2
         add_box(table, (0, _EDGE_M - half, -thick), (_WIDE_M, half, thick), WOOD, **FIXED)

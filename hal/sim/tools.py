@@ -16,6 +16,8 @@ PIN_RADIUS_M, PIN_LENGTH_M, PIN_APART_M = 0.0025, 0.018, 0.010  # ends are round
 OPENING_M = 0.08  # of the gripper
 PADDLE_M = (0.030, 0.004, 0.025)  # half its sizes
 _FINGERS_END_M = -0.11  # in the hand's frame
+_HARD = "0.005 1"  # thin pins and pads must not sink into what they press on
+_BRASS = "0.6 0.005 0.0001"  # a pin that is pressed on the face of a socket does not slide off it
 _RUBBER = "1.2 0.02 0.0005"
 _HELD_M = 0.04  # of a tool, between the fingers
 _TIP_M = _FINGERS_END_M - PEG_LENGTH_M  # of every tool, so that one kinematic model of an arm serves them all
@@ -63,7 +65,8 @@ def _add_charger(hand: Element) -> None:
     add_box(hand, (0, 0, foot_m + 0.012), (0.012, 0.018, 0.012), ORANGE, mass="0.05")
     for side in (-1, 1):
         y, end = side * PIN_APART_M, _TIP_M + PIN_RADIUS_M
-        add_rod(hand, (0, y, foot_m), (0, y, end), PIN_RADIUS_M, STEEL, mass="0.005", name=f"pin{side}", **TOUCHES)
+        pin = {"mass": "0.005", "priority": "1", "solref": _HARD, "friction": _BRASS, "name": f"pin{side}"} | TOUCHES
+        add_rod(hand, (0, y, foot_m), (0, y, end), PIN_RADIUS_M, STEEL, **pin)
     _add_tip(hand, (0, 0, _TIP_M))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from hal.guard import GuardConfig, Guarded
 from hal.make import CAMERAS, ROBOTS, STORE, TASKS, TELEOPS, CellConfig, make_cell
+from hal.testing import FakeRobot, FakeRobotConfig, FakeTask, FakeTaskConfig
 from user_rl.clock import FakeClock, FreeRunningClock
 from user_rl.config import build
 from user_rl.errors import ConfigError
@@ -113,6 +114,27 @@ def test_a_cell_that_cannot_be_made_is_refused_in_one_line(tree: dict[str, Any],
     with pytest.raises(ConfigError, match=line) as caught:
         make(PEG | tree)
     assert "\n" not in str(caught.value)
+
+
+def test_a_task_without_a_script_has_no_scripted_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        TASKS,
+        "bare",
+        (FakeTaskConfig, lambda config, parts: FakeTask(config, FakeRobot(FakeRobotConfig(), clock=parts.clock))),
+    )
+    with pytest.raises(ConfigError, match="teleop=scripted at task=fake, which has no script; choose another teleop"):
+        make({"robot": {"name": "panda_sim"}, "task": {"name": "bare"}, "teleop": {"name": "scripted"}})
+
+
+@pytest.mark.parametrize(
+    ("task", "extra"),
+    [("peg_insertion", ""), ("button_press", "button.depth"), ("pick_and_place", "gripper.width")],
+)
+def test_a_task_chooses_the_tool_and_what_is_seen(task: str, extra: str) -> None:
+    cell = make({"robot": {"name": "panda_sim"}, "task": {"name": task}})
+    names = cell.robot.spec.state.names
+    assert names[:13] == make(PEG).robot.spec.state.names
+    assert extra in names[13:] if extra else len(names) == 13
 
 
 def test_without_mujoco_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,3 +77,21 @@ def demonstrate(cell: Cell, seed: int) -> tuple[bool, int]:
         cell.robot.command(reading.action)
         steps += 1
     return cell.task.judge().success, steps
+
+
+def starts(cell: Cell, names: tuple[str, ...], seeds: int = 60) -> np.ndarray[Any, Any]:
+    """[names, seeds]: the elements of the state at the starts of so many episodes."""
+    rows = []
+    for seed in range(seeds):
+        cell.task.reset(seed)
+        state = seen(cell)
+        rows.append([state[name] for name in names])
+    return np.array(rows).T
+
+
+def assert_spread(values: np.ndarray[Any, Any], low: float, high: float) -> None:
+    """Values fill the range evenly and do not leave it."""
+    width = high - low
+    assert low - 0.01 * width <= values.min() < low + 0.15 * width
+    assert high - 0.15 * width < values.max() <= high + 0.01 * width
+    assert abs(values.mean() - (low + high) / 2) < 0.15 * width

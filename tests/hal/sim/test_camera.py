@@ -29,11 +29,9 @@ SAYS = (  # what opening a cell with cameras ends in
 ROOT = Path(__file__).parents[3]
 
 
-def make(robot: str = "panda_sim", **camera: Any) -> Cell:  # noqa: ANN401
+def make(robot: str = "panda_sim", *, task: str = "peg_insertion", **camera: Any) -> Cell:  # noqa: ANN401
     cameras = {name: {**tree, **camera} for name, tree in STORE["cameras"]["two_sim"].items()}
-    config = CellConfig(
-        robot={"name": robot}, task={"name": "peg_insertion"}, cameras=cameras, teleop={"name": "scripted"}
-    )
+    config = CellConfig(robot={"name": robot}, task={"name": task}, cameras=cameras, teleop={"name": "scripted"})
     return make_cell(config, name="cell", clock=FreeRunningClock(), seed=1)
 
 
@@ -90,6 +88,32 @@ def test_both_cameras_see_the_peg_and_the_block(cell: Cell) -> None:
         assert picture.shape == (128, 128, 3)
         assert 50 < is_orange(picture).sum() < 4000
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
+
+
+LOOKS = {  # red, green, blue of what a task is about, relative to the brightest
+    "button_press": (1.0, 0.2, 0.2),
+    "charger_plugging": (1.0, 0.47, 0.13),
+    "pick_and_place": (1.0, 0.2, 0.2),
+    "cap_tightening": (1.0, 0.47, 0.13),
+    "table_cleanup": (1.0, 0.82, 0.2),
+}
+
+
+@pytest.mark.gl
+@pytest.mark.slow
+@pytest.mark.usefixtures("_can_draw")
+@pytest.mark.parametrize("robot", ["panda_sim", "arm6_sim"])
+@pytest.mark.parametrize("task", LOOKS)
+def test_both_cameras_see_what_each_task_is_about(task: str, robot: str) -> None:
+    cell = make(robot, task=task)
+    cell.open()
+    for seed in range(3):
+        cell.task.reset(seed)
+        for picture in pictures(cell):
+            colours = picture / np.maximum(picture.max(axis=2, keepdims=True), 60.0)
+            alike = np.abs(colours - LOOKS[task]).max(axis=2) < 0.12
+            assert 12 < alike.sum() < 3000
+    cell.close()
 
 
 @pytest.mark.gl

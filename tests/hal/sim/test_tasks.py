@@ -6,6 +6,7 @@ import pytest
 from hal.kits import check_robot, check_task, check_teleop
 from hal.sim.operator import ScriptedOperator
 from tests.hal.sim.rig import ARMS, SIMULATED, demonstrate, drive, make, opened, parts
+from user_rl.errors import ConfigError
 from user_rl.rows import make_schema, schema_from_bytes
 
 pytestmark = pytest.mark.parametrize("task", SIMULATED)
@@ -64,7 +65,7 @@ def test_the_same_seed_and_commands_give_the_same_bytes(task: str, robot: str) -
 
         first = episode()
         cell.task.reset(3)
-        drive(cell, 0, 0, -0.015, 0, steps=3)
+        drive(cell, *cell.action.low, steps=3)
         assert episode() == first
 
 
@@ -135,5 +136,5 @@ def test_its_schema_travels(task: str) -> None:
 
 @pytest.mark.parametrize("max_steps", [0, -1])
 def test_an_episode_without_steps_is_refused(task: str, max_steps: int) -> None:
-    with pytest.raises(Exception, match=f"max_steps = {max_steps}, allowed 1 or more"):
+    with pytest.raises(ConfigError, match=f"task.max_steps = {max_steps}, allowed 1 or more"):
         make(task, max_steps=max_steps)
