@@ -1,7 +1,8 @@
 """Mixture: an exact number of samples from each of several samplers, in their order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -45,9 +46,7 @@ class Mixture:
         self._shares = [part.share for part in config.parts]
         self.parts = [around.make(p.sampler, f"parts[{i}].sampler.") for i, p in enumerate(config.parts)]
         self._learning = {i: part for i, part in enumerate(self.parts) if isinstance(part, Learning)}
-        self._cuts: dict[
-            int, list[int]
-        ] = {}  # by draw: where the parts begin in the batch, until their priorities come
+        self._cuts: dict[int, list[int]] = {}  # by draw: where the parts begin, until its priorities come
 
     def can_draw(self, at: Moment) -> bool:
         return self._sizes(at, at.count) is not None
@@ -93,16 +92,21 @@ class Mixture:
         """How many each part draws; a part that has not so many leaves its share to the others. None: all have none."""
         able = [True] * len(self.parts)
         while any(able):
-            each = counts([s for s, here in zip(self._shares, able, strict=True) if here], count)
-            sizes = [each.pop(0) if here else 0 for here in able]
-            short = [i for i, n in enumerate(sizes) if n and not self.parts[i].can_draw(at.asking(n))]
+            each = iter(counts(tuple(s for s, here in zip(self._shares, able, strict=True) if here), count))
+            sizes = [next(each) if here else 0 for here in able]
+            short = [i for i, n in enumerate(sizes) if n and not self._can_draw(i, at, n)]
             if not short:
                 return sizes
             able = [here and i not in short for i, here in enumerate(able)]
         return None
 
+    def _can_draw(self, i: int, at: Moment, size: int) -> bool:
+        """Only a part that keeps a state may have some rows and not enough: the others draw a row as often as asked."""
+        return self.parts[i].can_draw(at.asking(size) if i in self._learning else at)
 
-def counts(shares: Sequence[float], size: int) -> list[int]:
+
+@lru_cache(maxsize=64)
+def counts(shares: tuple[float, ...], size: int) -> tuple[int, ...]:
     """`size` in whole numbers by shares, which need not sum to 1: the largest remainders are rounded up, first first.
 
     Shares of nothing but 0 count alike.
@@ -112,4 +116,4 @@ def counts(shares: Sequence[float], size: int) -> list[int]:
     whole = np.floor(exact).astype(np.int64)
     left = np.argsort(np.round(whole - exact, 9), kind="stable")[: size - int(whole.sum())]
     whole[left] += 1
-    return [int(n) for n in whole]
+    return tuple(int(n) for n in whole)
