@@ -84,13 +84,14 @@ class Plant:
         assert found.rows > 0
         return found.rows_lost, found.rows_duplicated, found.rows_differing
 
-    def lease(self) -> None:
+    def lease(self, **placement: Any) -> None:  # noqa: ANN401  # of user_rl.ask.Ask
         """Leases the cell, as soon as it is there."""
 
         self.tokens.clear()
+        ask = Ask(robots=RobotsAsk(cells=("arm",)), **placement)
 
         def granted() -> bool:
-            self.tokens.update(self.fleet.request_lease(self.run, Ask(robots=RobotsAsk(cells=("arm",)))).granted)
+            self.tokens.update(self.fleet.request_lease(self.run, ask).granted)
             return "arm" in self.tokens
 
         wait_for(granted)
@@ -203,7 +204,7 @@ def publish_to(store: WeightStore, schema: Schema) -> None:
 
 def schema_of(tree: Mapping[str, Any]) -> Schema:
     """The rows of the cell in an edge's configuration."""
-    parts = CellConfig(robot=tree["robot"], task=tree["task"], teleop=tree.get("teleop"))
+    parts = CellConfig(**{key: tree[key] for key in ("robot", "task", "cameras", "teleop") if key in tree})
     cell = make_cell(parts, name="arm", clock=SystemClock(), seed=0)
     return make_schema(cell.observation, cell.action)
 

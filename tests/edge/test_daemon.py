@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge.main import main
@@ -262,3 +263,43 @@ def test_a_second_daemon_for_the_same_home_is_told_who_has_it(tmp_path: Path) ->
         assert first.process is not None
         assert f"is held by process {first.process.pid}, allowed one" in second.said
         assert os.path.exists(f"/proc/{first.process.pid}")
+
+
+def test_a_broken_camera_degrades_its_cell_and_nothing_else_and_comes_back(tmp_path: Path) -> None:
+    planted = tmp_path / "unplugged"
+    camera = {"name": "fake", "fails_while": str(planted)}
+    with plant(tmp_path, cameras={"front": camera}) as (cloud, daemon):
+        cloud.lease()
+        wait_for(lambda: cloud.rows() > 30)
+        planted.touch()
+        wait_for(lambda: cloud.cell().state == "degraded")
+        cell = cloud.cell()
+        assert cell.reason.startswith("camera front is broken: observation.images.front does not answer")
+        assert (cell.run, cell.lease, cell.status.state) == ("run", "held", "waiting for a sensor")
+        assert {part.name: part.health for part in cell.status.parts} == {"robot": "ok", "front": "broken"}
+        held = cloud.rows()
+        planted.unlink()
+        wait_for(lambda: cloud.rows() > held + 30)
+        wait_for(lambda: cloud.cell().state == "leased")
+        assert daemon.stop() == 0
+        assert daemon.said.count(OPENED) == 1
+
+
+def test_a_higher_priority_waits_for_the_end_of_the_episode(tmp_path: Path) -> None:
+    with plant(tmp_path) as (low, daemon):
+        high = Plant(tmp_path, "high", low)
+        try:
+            high.publish(schema_of(daemon.tree))
+            low.lease(preemptible=True)
+            wait_for(lambda: low.rows() > 30)
+            high.lease(priority=5)
+            wait_for(lambda: high.rows() > 30)
+            assert daemon.stop() == 0
+            (stream,) = low.log.streams()
+            rows = [low.log.streams()[stream].view(chunk.data) for chunk in low.log.read(stream, 0, 2**30)]
+            last = np.concatenate(rows)[-2:]  # the last step, and the row that closes its episode
+            whole = FAKE["task"]["max_steps"]
+            assert last["kind"].tolist() == [Kind.STEP, Kind.LAST]
+            assert bool(last["next.done"][0]) or int(last["frame_index"][0]) == whole - 1
+        finally:
+            high.close()
