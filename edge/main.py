@@ -60,7 +60,8 @@ def configuration(file: Path | None, overrides: list[str]) -> Tree:
     """The whole tree: of `file`, else of the defaults, with the overrides over it; raises ConfigError."""
     if file is None:
         root: Tree = {**defaults(EdgeConfig), "defaults": ["_self_", *GROUPS]}
-        return compose("edge", overrides, store={**cell_store(overrides), "": {"edge": root}}, package="configs")
+        tree = compose("edge", overrides, store={**cell_store(overrides), "": {"edge": root}}, package="configs")
+        return {key: value for key, value in tree.items() if value != "???"}  # not set: `build` names it
     try:
         tree = json.loads(file.read_text())
     except (OSError, ValueError) as error:

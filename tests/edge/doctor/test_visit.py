@@ -196,3 +196,9 @@ def test_the_command_prints_a_table_and_its_exit_code_says_whether_to_run(
     cell.write_text(json.dumps(tree))
     assert main(doctor) == 1
     assert "This cell is not fit to run" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_cell_without_a_bundle_is_not_asked_for_its_fleet(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor", "--json", "--for-s", "0.3", "robot=fake", "task=fake"])
+    assert "fleet" not in {check["about"] for check in json.loads(capsys.readouterr().out)["checks"]}
