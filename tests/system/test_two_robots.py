@@ -1,4 +1,7 @@
-"""Two robots in real time in one run: one is killed, the other does not notice, and the first is back at once."""
+"""Two robots in real time in one run: one is killed, the other does not notice, and the first is back.
+
+How soon, and what the other felt in milliseconds, is measured by `scripts/bench back`.
+"""
 
 import os
 import signal
@@ -15,15 +18,15 @@ from user_rl.log import Reader
 from user_rl.rows import Kind
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-PERIOD_S = 0.1
+MAX_STEPS = 20
 BACK_S = 30.0  # on a busy machine; scripts/bench back measures it
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
     made = Run(
-        tmp_path, "robot=fake", "task=fake", "teleop=fake", "task.max_steps=20", "robots.count=2", "edge={pace: real}",
-        "learner.pace_robots=false", "learner.warmup_rows=20", "learner.metrics_s=0.3", "learner.tolerance=1e6",
+        tmp_path, "robot=fake", "task=fake", "teleop=fake", f"task.max_steps={MAX_STEPS}", "robots.count=2",
+        "edge={pace: real}", "learner.pace_robots=false", "learner.warmup_rows=20", "learner.metrics_s=0.3", "learner.tolerance=1e6",
         "algorithm.update_ratio=1000",
     )  # fmt: skip
     yield made
@@ -42,17 +45,17 @@ def kill_with_children(pid: int) -> None:
         process.send_signal(signal.SIGKILL)
 
 
-def longest_gap_s(log: Path, cell: str) -> float:
-    """The longest time between two commands within an episode."""
-    longest, streams = 0.0, streams_of(log, cell)
-    with Reader(log) as reader:
-        for stream in streams:
+def cut_episodes(log: Path, cell: str) -> int:
+    """Episodes of one cell, but the last of each stream, that came neither to their end nor to their time limit."""
+    cut = 0
+    for stream in streams_of(log, cell):
+        with Reader(log) as reader:
             schema = reader.streams()[stream]
             rows = np.concatenate([schema.view(chunk.data) for chunk in reader.read(stream, 0, 2**30)])
-            steps = rows[rows["kind"] == Kind.STEP]
-            within = np.diff(steps["episode"]) == 0
-            longest = max(longest, float(np.diff(steps["stamp.action"])[within].max(initial=0.0)))
-    return longest
+        steps = rows[(rows["kind"] == Kind.STEP) & (rows["episode"] < rows["episode"].max())]
+        last = steps[np.flatnonzero(np.diff(steps["episode"], append=-1))]
+        cut += int(np.count_nonzero((last["next.done"] == 0) & (last["frame_index"] < MAX_STEPS - 1)))
+    return cut
 
 
 def test_a_killed_robot_is_back_within_seconds_and_nobody_else_notices(run: Run) -> None:
@@ -72,6 +75,7 @@ def test_a_killed_robot_is_back_within_seconds_and_nobody_else_notices(run: Run)
     after = run.wait(lambda s: s["updates"] > again["updates"], "more updates")
     points = [p for p in run.metrics if status["updates"] <= p["updates"] <= after["updates"]]
     assert len({p["incarnation"] for p in points}) == 1, "the learner was never started again"
-    assert longest_gap_s(log, other) < 2 * PERIOD_S, "a step was left out"
+    assert len(streams_of(log, other)) == 1, "the other was never started again"
+    assert cut_episodes(log, other) == 0
     os.kill(run.driver.pid, signal.SIGTERM)
     assert run.driver.wait(90) == 130
