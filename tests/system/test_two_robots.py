@@ -26,8 +26,8 @@ BACK_S = 30.0  # on a busy machine; scripts/bench back measures it
 def run(tmp_path: Path) -> Iterator[Run]:
     made = Run(
         tmp_path, "robot=fake", "task=fake", "teleop=fake", f"task.max_steps={MAX_STEPS}", "robots.count=2",
-        "edge={pace: real}", "learner.pace_robots=false", "learner.warmup_rows=20", "learner.metrics_s=0.3", "learner.tolerance=1e6",
-        "algorithm.update_ratio=1000",
+        "edge={pace: real}", "learner.pace_robots=false", "learner.warmup_rows=20", "learner.metrics_s=0.3",
+        "learner.tolerance=1e6", "algorithm.update_ratio=1000",
     )  # fmt: skip
     yield made
     made.close()
