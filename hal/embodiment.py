@@ -10,12 +10,10 @@ comes back as the value nearest to zero. Nothing is written by hand: specs decid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import msgspec
 import numpy as np
 
 from hal.cell import Cell
 from hal.robot import Robot, RobotSpec, RobotState
-from hal.teleop import Teleop, TeleopReading
 from user_rl.embodiment import EMBODIMENT, FLAGS, MASK, TASK
 from user_rl.errors import ConfigError, SpecError
 from user_rl.specs import Array, Box, box
@@ -93,32 +91,6 @@ class Embodied:
 
     def close(self) -> None:
         self.robot.close()
-
-
-class EmbodiedTeleop:
-    """See hal.teleop.Teleop. An operator of the robot alone, whose actions are widened."""
-
-    def __init__(self, teleop: Teleop, robot: Embodied) -> None:
-        self.teleop, self.robot = teleop, robot
-
-    @property
-    def action(self) -> Box:
-        return self.robot.spec.command
-
-    def open(self) -> None:
-        self.teleop.open()
-
-    def begin(self, *, demonstrate: bool) -> None:
-        self.teleop.begin(demonstrate=demonstrate)
-
-    def poll(self) -> TeleopReading:
-        reading = self.teleop.poll()
-        if reading.action is None:
-            return reading
-        return msgspec.structs.replace(reading, action=self.robot.widened(reading.action))
-
-    def close(self) -> None:
-        self.teleop.close()
 
 
 def _union(boxes: Sequence[tuple[str, Box]]) -> list[_Row]:

@@ -8,13 +8,11 @@ bounded force. The state is the hand's, then the joints against a home posture, 
 
 from dataclasses import dataclass, replace
 
-import msgspec
 import numpy as np
 
 from hal.end_effector import DeltaEndEffector
 from hal.robot import RobotSpec, RobotState
-from hal.teleop import Teleop, TeleopReading
-from user_rl.specs import Array, Box, box
+from user_rl.specs import Array, box
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,32 +78,6 @@ class DeltaJoints:
 
     def _within(self, joints: Array) -> Array:
         return self.hand.robot.spec.command.clip(joints)
-
-
-class JointOperator:
-    """See hal.teleop.Teleop. Whoever moves a tip moves an arm's joints."""
-
-    def __init__(self, teleop: Teleop, robot: DeltaJoints) -> None:
-        self.teleop, self.robot = teleop, robot
-
-    @property
-    def action(self) -> Box:
-        return self.robot.spec.command
-
-    def open(self) -> None:
-        self.teleop.open()
-
-    def begin(self, *, demonstrate: bool) -> None:
-        self.teleop.begin(demonstrate=demonstrate)
-
-    def poll(self) -> TeleopReading:
-        reading = self.teleop.poll()
-        if reading.action is None:
-            return reading
-        return msgspec.structs.replace(reading, action=self.robot.steps(reading.action))
-
-    def close(self) -> None:
-        self.teleop.close()
 
 
 def _spec(hand: DeltaEndEffector, config: JointsConfig) -> RobotSpec:

@@ -9,9 +9,9 @@ import numpy as np
 from hal import plugins
 from hal.cell import Cell
 from hal.driver import Parts
-from hal.embodiment import Embodied, EmbodiedTeleop, Layout
+from hal.embodiment import Embodied, Layout
 from hal.guard import GuardConfig, Guarded
-from hal.joints import DeltaJoints, JointOperator
+from hal.joints import DeltaJoints
 from hal.robot import Robot
 from hal.sim.sighted import Scenic, Sighted
 from hal.tables.cameras import CAMERAS, make_camera
@@ -20,6 +20,7 @@ from hal.tables.robots import ROBOTS, make_robot
 from hal.tables.tasks import TASKS, make_task, tool_of
 from hal.tables.teleops import TELEOPS, make_teleop
 from hal.task import Drives, Task
+from hal.translated import Translated
 from user_rl.clock import Clock
 from user_rl.config import Tree
 
@@ -46,7 +47,7 @@ def make_cell(config: CellConfig, *, name: str, clock: Clock, seed: int) -> Cell
     cameras = {key: make_camera(key, tree, parts) for key, tree in config.cameras.items()}
     teleop = make_teleop(config.teleop, parts) if config.teleop else None
     if isinstance(robot, DeltaJoints) and teleop is not None:
-        teleop = JointOperator(teleop, robot)
+        teleop = Translated(teleop, robot.spec.command, robot.steps)
     guarded = Guarded(_sighted(robot, task), config.guard, clock=clock)
     if isinstance(task, Drives):
         task.drive(guarded)
@@ -56,7 +57,8 @@ def make_cell(config: CellConfig, *, name: str, clock: Clock, seed: int) -> Cell
 
 def _embodied(cell: Cell, layout: Layout) -> Cell:
     robot = Embodied(cell.robot, layout, task=cell.task.name)
-    return replace(cell, robot=robot, teleop=EmbodiedTeleop(cell.teleop, robot) if cell.teleop else None)
+    teleop = Translated(cell.teleop, layout.command, robot.widened) if cell.teleop else None
+    return replace(cell, robot=robot, teleop=teleop)
 
 
 def _sighted(robot: Robot, task: Task) -> Robot:

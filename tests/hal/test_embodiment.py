@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from hal.cell import Cell
-from hal.embodiment import Embodied, EmbodiedTeleop, Layout, make_layout
+from hal.embodiment import Embodied, Layout, make_layout
 from hal.guard import Guarded
 from hal.kits import check_robot, check_teleop
 from hal.make import CellConfig, make_cell
 from hal.robot import RobotSpec
 from hal.testing import FakeRobot, FakeTeleop
+from hal.translated import Translated
 from user_rl.clock import FakeClock, FreeRunningClock
 from user_rl.config import build
 from user_rl.embodiment import flags_of, mask_of
@@ -154,7 +155,7 @@ def test_a_command_of_another_length_is_refused_before_anything_moves() -> None:
 def test_an_embodied_operator_keeps_the_contract_and_says_nothing_of_the_padding() -> None:
     layout = make_layout([make(FAKE), make(PENDULUM)])
     cell = make(FAKE, layout)
-    assert isinstance(cell.teleop, EmbodiedTeleop)
+    assert isinstance(cell.teleop, Translated)
     cell.robot.open()
     check_teleop(lambda: make_operator(cell))
     teleop = make_operator(cell)
@@ -169,9 +170,10 @@ def test_an_embodied_operator_keeps_the_contract_and_says_nothing_of_the_padding
     cell.robot.close()
 
 
-def make_operator(cell: Cell) -> EmbodiedTeleop:
+def make_operator(cell: Cell) -> Translated:
     assert isinstance(cell.robot, Embodied)
-    return EmbodiedTeleop(FakeTeleop(robot=cell.robot.robot, clock=FreeRunningClock()), cell.robot)
+    operator = FakeTeleop(robot=cell.robot.robot, clock=FreeRunningClock())
+    return Translated(operator, cell.action, cell.robot.widened)
 
 
 def spec(**changes: Any) -> RobotSpec:  # noqa: ANN401

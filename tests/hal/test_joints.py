@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from hal.end_effector import DeltaEndEffector, EndEffectorConfig
-from hal.joints import DeltaJoints, JointOperator, JointsConfig
+from hal.joints import DeltaJoints, JointsConfig
 from hal.kits import check_robot, check_teleop
 from hal.make import CellConfig, make_cell
+from hal.translated import Translated
 from tests.hal.gantry import ORIGIN, Gantry, Identity
 from user_rl.clock import FreeRunningClock
 from user_rl.config import build
@@ -120,7 +121,7 @@ def test_a_tips_step_becomes_a_step_of_the_joints_as_far_as_one_goes(arm: DeltaJ
 def test_an_operator_of_the_tip_keeps_the_contract_at_the_joints() -> None:
     cell = simulated("arm6_sim")
     cell.robot.open()
-    assert isinstance(cell.teleop, JointOperator)
+    assert isinstance(cell.teleop, Translated)
     check_teleop(lambda: cell.teleop)
     cell.robot.close()
 
