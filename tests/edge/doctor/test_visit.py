@@ -44,7 +44,9 @@ def test_a_camera_that_hangs_costs_its_deadline_and_the_others_are_looked_at() -
     assert (hung.result, hung.value) == (Result.FAIL, "hangs: no answer within 6.5 s")
     assert hung.fix.startswith("the driver waits without end")
     for camera in ("camera a", "camera c"):
-        assert row(rows, camera, "rate").value.endswith(" Hz"), "looked at, however slow the machine is"
+        rate_hz, unit = row(rows, camera, "rate").value.split()
+        assert float(rate_hz) > 10.0, "a third of its own rate, however busy the machine is"
+        assert unit == "Hz"
     assert row(rows, "robot", "values").result is Result.OK  # once, though it was opened twice
     assert failed(rows)
 
