@@ -24,6 +24,7 @@ from cloud.learner import Learner
 from cloud.run import RunFolder
 from user_rl.clock import SystemClock
 from user_rl.errors import ConfigError, UserRlError
+from user_rl.fleet import Doors, RunDoors
 from user_rl.log import Log
 
 STATUS_S = 1.0
@@ -107,11 +108,11 @@ class Cloud:
         self._runs: dict[str, Any] = {}  # what each actor's `run` will return
 
     @property
-    def addresses(self) -> dict[str, str]:
-        """Where edges find the gateway's two sockets."""
+    def doors(self) -> RunDoors:
+        """Where edges find the gateway's sockets."""
         host = self._config.gateway.advertise or self._config.gateway.host
-        names = ("experience", "weights")
-        return {name: f"tcp://{host}:{port}" for name, port in zip(names, self._ports, strict=True)}
+        experience, weights = (f"tcp://{host}:{port}" for port in self._ports)
+        return RunDoors(doors=Doors(experience=experience, weights=weights))
 
     def start(self) -> None:
         """Starts the gateway: robots may come."""

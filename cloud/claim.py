@@ -14,7 +14,7 @@ from cloud.run import read_json, write_json
 from user_rl.ask import Ask
 from user_rl.clock import Clock
 from user_rl.errors import Unreachable, UserRlError
-from user_rl.fleet import AcceleratorCard, Accelerators, FleetClient, LeaseReply, Resource
+from user_rl.fleet import AcceleratorCard, Accelerators, FleetClient, LeaseReply, Resource, RunDoors
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +41,14 @@ class Claim:
         self._cards: dict[str, AcceleratorCard] = {}
         self._away_since_s: float | None = None
 
-    def tick(self, *, experience: str, weights: str) -> None:
+    def tick(self, doors: RunDoors) -> None:
         """Renews once a second, and asks again for all of it; a fleet that is away costs a warning only."""
         now_s = self._clock.now_s()
         if now_s < self._next_s:
             return
         self._next_s = now_s + RENEW_EVERY_S
         try:
-            self._client.open_run(self._run, experience, weights)
+            self._client.open_run(self._run, doors)
             self._renew()
             self._away_since_s = None
         except UserRlError as error:

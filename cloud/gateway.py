@@ -22,6 +22,7 @@ from cloud.weights import WeightStore
 from user_rl.channels import Allowed, Received, ServerChannel
 from user_rl.clock import Clock
 from user_rl.errors import StorageError, WireError
+from user_rl.fleet import Doors
 from user_rl.log import Log
 from user_rl.log.upkeep import Upkeep
 from user_rl.trust import CurveKeys
@@ -65,6 +66,11 @@ class Gateway:
         self.experience_address, self.weights_address = self._experience.address, self._weights.address
         self.labels_address = self._labels.address
         self._stopping = threading.Event()
+
+    @property
+    def doors(self) -> Doors:
+        """Where edges find it."""
+        return Doors(experience=self.experience_address, weights=self.weights_address)
 
     def run(self) -> None:
         """Serves until `stop`, then closes the sockets, not the log. What was not acknowledged is sent again."""

@@ -148,11 +148,11 @@ class Driver:
     def learn(self, progress: Progress) -> None:
         """Starts everything and watches it until the learner is done."""
         self._cloud.start()
-        self._claim.tick(**self._cloud.addresses)
+        self._claim.tick(self._cloud.doors)
         self._place.tick()
         self._edges.start()
         while not self._cloud.done():
-            self._claim.tick(**self._cloud.addresses)
+            self._claim.tick(self._cloud.doors)
             self._place.tick()
             self._nodes.tick()
             self._edges.watch()

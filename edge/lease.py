@@ -13,7 +13,7 @@ import msgspec
 
 from user_rl.errors import StorageCorrupt
 from user_rl.files import write_atomically
-from user_rl.fleet import Assignment
+from user_rl.fleet import Assignment, InferencePlace
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     run: str = ""
     experience_address: str = ""
     weights_address: str = ""
+    live_address: str = ""
+    inference: tuple[InferencePlace, ...] = ()
 
 
 class Lease:
@@ -54,6 +56,7 @@ class Lease:
             msgspec.structs.replace(
                 old, token=assignment.token, run=assignment.run or old.run,
                 experience_address=assignment.experience_address, weights_address=assignment.weights_address,
+                live_address=assignment.live_address, inference=assignment.inference,
             )
         )  # fmt: skip
         self._unwanted, self.finish = not assignment.wanted, assignment.finish_episode

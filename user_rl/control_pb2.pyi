@@ -248,6 +248,8 @@ class Assignment(_message.Message):
     WEIGHTS_ADDRESS_FIELD_NUMBER: _builtins.int
     WANTED_FIELD_NUMBER: _builtins.int
     FINISH_EPISODE_FIELD_NUMBER: _builtins.int
+    LIVE_ADDRESS_FIELD_NUMBER: _builtins.int
+    INFERENCE_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """empty: never assigned"""
     token: _builtins.int
@@ -261,6 +263,12 @@ class Assignment(_message.Message):
     """false: stop acting under `token` and all older ones, then report them as released"""
     finish_episode: _builtins.bool
     """go on to the episode's end, then stop and release as when not wanted"""
+    live_address: _builtins.str
+    """of the thin stream: pings, small pictures, timings; empty: none"""
+    @_builtins.property
+    def inference(self) -> _containers.RepeatedCompositeFieldContainer[Global___InferencePlace]:
+        """who answers observations with action chunks"""
+
     def __init__(
         self,
         *,
@@ -272,10 +280,12 @@ class Assignment(_message.Message):
         weights_address: _builtins.str = ...,
         wanted: _builtins.bool = ...,
         finish_episode: _builtins.bool = ...,
+        live_address: _builtins.str = ...,
+        inference: _abc.Iterable[Global___InferencePlace] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["autonomy_s", b"autonomy_s", "command_ttl_s", b"command_ttl_s", "experience_address", b"experience_address", "finish_episode", b"finish_episode", "run", b"run", "token", b"token", "wanted", b"wanted", "weights_address", b"weights_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["autonomy_s", b"autonomy_s", "command_ttl_s", b"command_ttl_s", "experience_address", b"experience_address", "finish_episode", b"finish_episode", "inference", b"inference", "live_address", b"live_address", "run", b"run", "token", b"token", "wanted", b"wanted", "weights_address", b"weights_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -305,25 +315,110 @@ class HeartbeatReply(_message.Message):
 Global___HeartbeatReply: _TypeAlias = HeartbeatReply  # noqa: Y015
 
 @_typing.final
+class Doors(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIENCE_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
+    experience: _builtins.str
+    weights: _builtins.str
+    live: _builtins.str
+    def __init__(
+        self,
+        *,
+        experience: _builtins.str = ...,
+        weights: _builtins.str = ...,
+        live: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experience", b"experience", "live", b"live", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Doors: _TypeAlias = Doors  # noqa: Y015
+
+@_typing.final
+class InferencePlace(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SITE_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    CURVE_PUBLIC_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """cloud, or a server's enrolled name"""
+    site: _builtins.str
+    """network neighbourhood; empty: not said"""
+    address: _builtins.str
+    curve_public: _builtins.str
+    """of the server; empty: the gateway's"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        site: _builtins.str = ...,
+        address: _builtins.str = ...,
+        curve_public: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "curve_public", b"curve_public", "name", b"name", "site", b"site"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InferencePlace: _TypeAlias = InferencePlace  # noqa: Y015
+
+@_typing.final
 class OpenRunRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class CellsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___Doors: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___Doors | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RUN_FIELD_NUMBER: _builtins.int
-    EXPERIENCE_ADDRESS_FIELD_NUMBER: _builtins.int
-    WEIGHTS_ADDRESS_FIELD_NUMBER: _builtins.int
+    DOORS_FIELD_NUMBER: _builtins.int
+    CELLS_FIELD_NUMBER: _builtins.int
+    INFERENCE_FIELD_NUMBER: _builtins.int
     run: _builtins.str
-    experience_address: _builtins.str
-    weights_address: _builtins.str
+    @_builtins.property
+    def doors(self) -> Global___Doors: ...
+    @_builtins.property
+    def cells(self) -> _containers.MessageMap[_builtins.str, Global___Doors]:
+        """by cell, where its doors are others than `doors`: its shard's"""
+
+    @_builtins.property
+    def inference(self) -> _containers.RepeatedCompositeFieldContainer[Global___InferencePlace]: ...
     def __init__(
         self,
         *,
         run: _builtins.str = ...,
-        experience_address: _builtins.str = ...,
-        weights_address: _builtins.str = ...,
+        doors: Global___Doors | None = ...,
+        cells: _abc.Mapping[_builtins.str, Global___Doors] | None = ...,
+        inference: _abc.Iterable[Global___InferencePlace] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["doors", b"doors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experience_address", b"experience_address", "run", b"run", "weights_address", b"weights_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells", "doors", b"doors", "inference", b"inference", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -917,3 +1012,209 @@ class ListResourcesReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListResourcesReply: _TypeAlias = ListResourcesReply  # noqa: Y015
+
+@_typing.final
+class WatchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CELL_FIELD_NUMBER: _builtins.int
+    BOOT_FIELD_NUMBER: _builtins.int
+    cell: _builtins.str
+    boot: _builtins.str
+    def __init__(
+        self,
+        *,
+        cell: _builtins.str = ...,
+        boot: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot", b"boot", "cell", b"cell"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
+
+@_typing.final
+class Order(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """0: nothing to do, the fleet lives; only increases within a fleet's life"""
+    kind: _builtins.str
+    """stop"""
+    reason: _builtins.str
+    """for a person"""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "kind", b"kind", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Order: _TypeAlias = Order  # noqa: Y015
+
+@_typing.final
+class ConfirmRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CELL_FIELD_NUMBER: _builtins.int
+    BOOT_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    cell: _builtins.str
+    boot: _builtins.str
+    id: _builtins.int
+    done: _builtins.bool
+    detail: _builtins.str
+    """for a person"""
+    def __init__(
+        self,
+        *,
+        cell: _builtins.str = ...,
+        boot: _builtins.str = ...,
+        id: _builtins.int = ...,
+        done: _builtins.bool = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot", b"boot", "cell", b"cell", "detail", b"detail", "done", b"done", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmRequest: _TypeAlias = ConfirmRequest  # noqa: Y015
+
+@_typing.final
+class ConfirmReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmReply: _TypeAlias = ConfirmReply  # noqa: Y015
+
+@_typing.final
+class StopRobotsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CELLS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    WAIT_S_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    wait_s: _builtins.float
+    """for confirmations"""
+    @_builtins.property
+    def cells(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """empty: every cell"""
+
+    def __init__(
+        self,
+        *,
+        cells: _abc.Iterable[_builtins.str] | None = ...,
+        reason: _builtins.str = ...,
+        wait_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells", "reason", b"reason", "wait_s", b"wait_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopRobotsRequest: _TypeAlias = StopRobotsRequest  # noqa: Y015
+
+@_typing.final
+class Stopped(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CELL_FIELD_NUMBER: _builtins.int
+    CONFIRMED_FIELD_NUMBER: _builtins.int
+    AFTER_S_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    cell: _builtins.str
+    confirmed: _builtins.bool
+    """the edge says that the robot is halted"""
+    after_s: _builtins.float
+    """since the request came"""
+    detail: _builtins.str
+    def __init__(
+        self,
+        *,
+        cell: _builtins.str = ...,
+        confirmed: _builtins.bool = ...,
+        after_s: _builtins.float = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_s", b"after_s", "cell", b"cell", "confirmed", b"confirmed", "detail", b"detail"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Stopped: _TypeAlias = Stopped  # noqa: Y015
+
+@_typing.final
+class JoinRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLIC_KEY_PEM_FIELD_NUMBER: _builtins.int
+    CURVE_PUBLIC_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    public_key_pem: _builtins.str
+    """of the new TLS key pair; the secret half stays where it was made"""
+    curve_public: _builtins.str
+    proof: _builtins.bytes
+    """signature of both by the TLS key: the sender has its secret half"""
+    def __init__(
+        self,
+        *,
+        public_key_pem: _builtins.str = ...,
+        curve_public: _builtins.str = ...,
+        proof: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["curve_public", b"curve_public", "proof", b"proof", "public_key_pem", b"public_key_pem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JoinRequest: _TypeAlias = JoinRequest  # noqa: Y015
+
+@_typing.final
+class JoinReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERT_PEM_FIELD_NUMBER: _builtins.int
+    EXPIRES_S_FIELD_NUMBER: _builtins.int
+    cert_pem: _builtins.str
+    expires_s: _builtins.float
+    """wall clock"""
+    def __init__(
+        self,
+        *,
+        cert_pem: _builtins.str = ...,
+        expires_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cert_pem", b"cert_pem", "expires_s", b"expires_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JoinReply: _TypeAlias = JoinReply  # noqa: Y015

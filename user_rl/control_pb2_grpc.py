@@ -84,6 +84,31 @@ class FleetStub:
                 request_serializer=user__rl_dot_control__pb2.AdmitResourceRequest.SerializeToString,
                 response_deserializer=user__rl_dot_control__pb2.AdmitResourceReply.FromString,
                 _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/user_rl.Fleet/Watch',
+                request_serializer=user__rl_dot_control__pb2.WatchRequest.SerializeToString,
+                response_deserializer=user__rl_dot_control__pb2.Order.FromString,
+                _registered_method=True)
+        self.Confirm = channel.unary_unary(
+                '/user_rl.Fleet/Confirm',
+                request_serializer=user__rl_dot_control__pb2.ConfirmRequest.SerializeToString,
+                response_deserializer=user__rl_dot_control__pb2.ConfirmReply.FromString,
+                _registered_method=True)
+        self.StopRobots = channel.unary_stream(
+                '/user_rl.Fleet/StopRobots',
+                request_serializer=user__rl_dot_control__pb2.StopRobotsRequest.SerializeToString,
+                response_deserializer=user__rl_dot_control__pb2.Stopped.FromString,
+                _registered_method=True)
+        self.Join = channel.unary_unary(
+                '/user_rl.Fleet/Join',
+                request_serializer=user__rl_dot_control__pb2.JoinRequest.SerializeToString,
+                response_deserializer=user__rl_dot_control__pb2.JoinReply.FromString,
+                _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/user_rl.Fleet/Renew',
+                request_serializer=user__rl_dot_control__pb2.JoinRequest.SerializeToString,
+                response_deserializer=user__rl_dot_control__pb2.JoinReply.FromString,
+                _registered_method=True)
 
 
 class FleetServicer:
@@ -156,6 +181,41 @@ class FleetServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request, context):
+        """edge: what cannot wait for a heartbeat
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Confirm(self, request, context):
+        """edge: an order was carried out
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopRobots(self, request, context):
+        """admin, run: the software emergency stop
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Join(self, request, context):
+        """join:NAME, once
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Renew(self, request, context):
+        """anyone enrolled, for itself, before it expires
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -208,6 +268,31 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.AdmitResource,
                     request_deserializer=user__rl_dot_control__pb2.AdmitResourceRequest.FromString,
                     response_serializer=user__rl_dot_control__pb2.AdmitResourceReply.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=user__rl_dot_control__pb2.WatchRequest.FromString,
+                    response_serializer=user__rl_dot_control__pb2.Order.SerializeToString,
+            ),
+            'Confirm': grpc.unary_unary_rpc_method_handler(
+                    servicer.Confirm,
+                    request_deserializer=user__rl_dot_control__pb2.ConfirmRequest.FromString,
+                    response_serializer=user__rl_dot_control__pb2.ConfirmReply.SerializeToString,
+            ),
+            'StopRobots': grpc.unary_stream_rpc_method_handler(
+                    servicer.StopRobots,
+                    request_deserializer=user__rl_dot_control__pb2.StopRobotsRequest.FromString,
+                    response_serializer=user__rl_dot_control__pb2.Stopped.SerializeToString,
+            ),
+            'Join': grpc.unary_unary_rpc_method_handler(
+                    servicer.Join,
+                    request_deserializer=user__rl_dot_control__pb2.JoinRequest.FromString,
+                    response_serializer=user__rl_dot_control__pb2.JoinReply.SerializeToString,
+            ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=user__rl_dot_control__pb2.JoinRequest.FromString,
+                    response_serializer=user__rl_dot_control__pb2.JoinReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -480,6 +565,141 @@ class Fleet:
             '/user_rl.Fleet/AdmitResource',
             user__rl_dot_control__pb2.AdmitResourceRequest.SerializeToString,
             user__rl_dot_control__pb2.AdmitResourceReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/user_rl.Fleet/Watch',
+            user__rl_dot_control__pb2.WatchRequest.SerializeToString,
+            user__rl_dot_control__pb2.Order.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Confirm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/user_rl.Fleet/Confirm',
+            user__rl_dot_control__pb2.ConfirmRequest.SerializeToString,
+            user__rl_dot_control__pb2.ConfirmReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopRobots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/user_rl.Fleet/StopRobots',
+            user__rl_dot_control__pb2.StopRobotsRequest.SerializeToString,
+            user__rl_dot_control__pb2.Stopped.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Join(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/user_rl.Fleet/Join',
+            user__rl_dot_control__pb2.JoinRequest.SerializeToString,
+            user__rl_dot_control__pb2.JoinReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/user_rl.Fleet/Renew',
+            user__rl_dot_control__pb2.JoinRequest.SerializeToString,
+            user__rl_dot_control__pb2.JoinReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,16 @@ class FleetStub:
     """admin"""
     AdmitResource: _grpc.UnaryUnaryMultiCallable[_control_pb2.AdmitResourceRequest, _control_pb2.AdmitResourceReply]
     """admin"""
+    Watch: _grpc.UnaryStreamMultiCallable[_control_pb2.WatchRequest, _control_pb2.Order]
+    """edge: what cannot wait for a heartbeat"""
+    Confirm: _grpc.UnaryUnaryMultiCallable[_control_pb2.ConfirmRequest, _control_pb2.ConfirmReply]
+    """edge: an order was carried out"""
+    StopRobots: _grpc.UnaryStreamMultiCallable[_control_pb2.StopRobotsRequest, _control_pb2.Stopped]
+    """admin, run: the software emergency stop"""
+    Join: _grpc.UnaryUnaryMultiCallable[_control_pb2.JoinRequest, _control_pb2.JoinReply]
+    """join:NAME, once"""
+    Renew: _grpc.UnaryUnaryMultiCallable[_control_pb2.JoinRequest, _control_pb2.JoinReply]
+    """anyone enrolled, for itself, before it expires"""
 
 @_typing.type_check_only
 class FleetAsyncStub(FleetStub):
@@ -74,6 +84,16 @@ class FleetAsyncStub(FleetStub):
     """admin"""
     AdmitResource: _aio.UnaryUnaryMultiCallable[_control_pb2.AdmitResourceRequest, _control_pb2.AdmitResourceReply]  # type: ignore[assignment]
     """admin"""
+    Watch: _aio.UnaryStreamMultiCallable[_control_pb2.WatchRequest, _control_pb2.Order]  # type: ignore[assignment]
+    """edge: what cannot wait for a heartbeat"""
+    Confirm: _aio.UnaryUnaryMultiCallable[_control_pb2.ConfirmRequest, _control_pb2.ConfirmReply]  # type: ignore[assignment]
+    """edge: an order was carried out"""
+    StopRobots: _aio.UnaryStreamMultiCallable[_control_pb2.StopRobotsRequest, _control_pb2.Stopped]  # type: ignore[assignment]
+    """admin, run: the software emergency stop"""
+    Join: _aio.UnaryUnaryMultiCallable[_control_pb2.JoinRequest, _control_pb2.JoinReply]  # type: ignore[assignment]
+    """join:NAME, once"""
+    Renew: _aio.UnaryUnaryMultiCallable[_control_pb2.JoinRequest, _control_pb2.JoinReply]  # type: ignore[assignment]
+    """anyone enrolled, for itself, before it expires"""
 
 class FleetServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -152,5 +172,45 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.AdmitResourceReply, _abc.Awaitable[_control_pb2.AdmitResourceReply]]:
         """admin"""
+
+    @_abc_1.abstractmethod
+    def Watch(
+        self,
+        request: _control_pb2.WatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.Order], _abc.AsyncIterator[_control_pb2.Order]]:
+        """edge: what cannot wait for a heartbeat"""
+
+    @_abc_1.abstractmethod
+    def Confirm(
+        self,
+        request: _control_pb2.ConfirmRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ConfirmReply, _abc.Awaitable[_control_pb2.ConfirmReply]]:
+        """edge: an order was carried out"""
+
+    @_abc_1.abstractmethod
+    def StopRobots(
+        self,
+        request: _control_pb2.StopRobotsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.Stopped], _abc.AsyncIterator[_control_pb2.Stopped]]:
+        """admin, run: the software emergency stop"""
+
+    @_abc_1.abstractmethod
+    def Join(
+        self,
+        request: _control_pb2.JoinRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.JoinReply, _abc.Awaitable[_control_pb2.JoinReply]]:
+        """join:NAME, once"""
+
+    @_abc_1.abstractmethod
+    def Renew(
+        self,
+        request: _control_pb2.JoinRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.JoinReply, _abc.Awaitable[_control_pb2.JoinReply]]:
+        """anyone enrolled, for itself, before it expires"""
 
 def add_FleetServicer_to_server(servicer: FleetServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

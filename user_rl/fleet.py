@@ -87,6 +87,38 @@ class Status:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InferencePlace:
+    """A server that answers observations with action chunks."""
+
+    name: str  # cloud, or a server's enrolled name
+    address: str
+    site: str = ""  # network neighbourhood; empty: not said
+    curve_public: str = ""  # of the server; empty: the gateway's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doors:
+    """Where one gateway listens; an empty address: nowhere."""
+
+    experience: str = ""
+    weights: str = ""
+    live: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDoors:
+    """Where a run listens: its gateway, those of single cells that belong to another shard, who infers."""
+
+    doors: Doors = Doors()
+    cells: dict[str, Doors] = field(default_factory=dict)
+    inference: tuple[InferencePlace, ...] = ()
+
+    def of(self, cell: str) -> Doors:
+        """The doors of one cell."""
+        return self.cells.get(cell, self.doors)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Assignment:
     """What a cell shall do. The edge acts only while all of this holds:
 
@@ -105,6 +137,8 @@ class Assignment:
     weights_address: str
     wanted: bool
     finish_episode: bool = False
+    live_address: str = ""
+    inference: tuple[InferencePlace, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,12 +251,12 @@ class FleetClient:
         """Says that this cell lives, and learns what it shall do."""
         request = pb.HeartbeatRequest(cell=cell, boot=boot, status=status_to_proto(status))
         reply = self._call(self._stub.Heartbeat, request)
-        return Beat(Assignment(**_fields(Assignment, reply.assignment)), reply.clock_s)
+        places = {"inference": _places(reply.assignment.inference)}
+        return Beat(Assignment(**_fields(Assignment, reply.assignment) | places), reply.clock_s)
 
-    def open_run(self, run: str, experience_address: str, weights_address: str) -> None:
-        """Says where the run's gateway listens; again after a move."""
-        request = pb.OpenRunRequest(run=run, experience_address=experience_address, weights_address=weights_address)
-        self._call(self._stub.OpenRun, request)
+    def open_run(self, run: str, doors: RunDoors) -> None:
+        """Says where the run listens; again after a move."""
+        self._call(self._stub.OpenRun, pb.OpenRunRequest(run=run, **dataclasses.asdict(doors)))
 
     def request_lease(self, run: str, ask: Ask) -> LeaseReply:
         """Asks that the run hold all of `ask`; ask again (every second or so) while it waits or something is lost."""
@@ -337,6 +371,18 @@ def resource_from_proto(message: pb.Resource) -> Resource:
         "accelerator": accelerator_from_proto(message.accelerator) if message.HasField("accelerator") else None,
     }
     return Resource(**_fields(Resource, message) | nested)
+
+
+def doors_from_proto(message: pb.OpenRunRequest) -> RunDoors:
+    """Where a run listens, as `message` says."""
+    cells = {cell: Doors(**_fields(Doors, doors)) for cell, doors in message.cells.items()}
+    return RunDoors(
+        doors=Doors(**_fields(Doors, message.doors)), cells=cells, inference=_places(message.inference)
+    )  # fmt: skip
+
+
+def _places(messages: Sequence[pb.InferencePlace]) -> tuple[InferencePlace, ...]:
+    return tuple(InferencePlace(**_fields(InferencePlace, message)) for message in messages)
 
 
 def _health(word: str) -> Health:

@@ -22,7 +22,7 @@ from hal.placement_reason import reason
 from user_rl.ask import Ask
 from user_rl.clock import Clock
 from user_rl.errors import LeaseLost, Unreachable, WireError
-from user_rl.fleet import AcceleratorCard, Assignment, Card, Held, LeaseReply, Resource, State, Status
+from user_rl.fleet import AcceleratorCard, Assignment, Card, Held, LeaseReply, Resource, RunDoors, State, Status
 
 LARGEST_TOKEN = 2**53  # an edge that has heard of a larger one is broken
 SWEEP_S = 0.25  # heartbeats look at all cells no more often
@@ -50,7 +50,7 @@ class Leases:
         self._store, self._clock, self._config = store, clock, config
         self._cells = Cells(store, clock, config.checks, silent_after_s=config.silent_after_s, margin_s=config.margin_s)
         self._devices = Accelerators(store, clock, config.accelerators)
-        self._runs = store.runs()
+        self._doors = store.doors()
         now_s = clock.now_s()
         self._swept_s = now_s
         self._ends_s = dict.fromkeys(self._holders(), now_s + config.lease_ttl_s)
@@ -83,11 +83,11 @@ class Leases:
         self._note(cell, self._cells.state(record)[0])
         return self._assignment(record)
 
-    def open_run(self, run: str, experience_address: str, weights_address: str) -> None:
-        """Where the run's gateway listens."""
-        if self._runs.get(run) != (experience_address, weights_address):
-            self._store.open_run(run, experience_address, weights_address)
-            self._runs[run] = (experience_address, weights_address)
+    def open_run(self, run: str, doors: RunDoors) -> None:
+        """Where the run listens."""
+        if self._doors.get(run) != doors:
+            self._store.open_run(run, doors)
+            self._doors[run] = doors
 
     def request(self, run: str, ask: Ask) -> LeaseReply:
         """Everything that was asked for, counting what the run holds already, or a place in the queue and why."""
@@ -220,10 +220,12 @@ class Leases:
         return after
 
     def _assignment(self, record: CellRecord) -> Assignment:
-        experience_address, weights_address = self._runs.get(record.run, ("", ""))
+        run = self._doors.get(record.run, RunDoors())
+        doors = run.of(record.card.cell)
         return Assignment(
             run=record.run, token=record.token, command_ttl_s=self._config.command_ttl_s, autonomy_s=record.autonomy_s,
-            experience_address=experience_address, weights_address=weights_address, wanted=record.held,
+            experience_address=doors.experience, weights_address=doors.weights, live_address=doors.live,
+            inference=run.inference, wanted=record.held,
             finish_episode=record.held and record.card.cell in self._finish,
         )  # fmt: skip
 

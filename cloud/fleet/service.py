@@ -9,7 +9,7 @@ import dataclasses
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import grpc
@@ -27,6 +27,7 @@ from user_rl.fleet import (
     accelerator_from_proto,
     ask_from_proto,
     card_from_proto,
+    doors_from_proto,
     resource_to_proto,
     status_from_proto,
 )  # fmt: skip
@@ -78,7 +79,7 @@ class FleetService(FleetServicer):
     def OpenRun(self, request: pb.OpenRunRequest, context: grpc.ServicerContext) -> pb.OpenRunReply:
         def act(caller: str) -> pb.OpenRunReply:
             _allow_run(caller, request.run)
-            self._leases.open_run(request.run, request.experience_address, request.weights_address)
+            self._leases.open_run(request.run, doors_from_proto(request))
             return pb.OpenRunReply()
 
         return self._answer(context, act)
@@ -146,6 +147,21 @@ class FleetService(FleetServicer):
             return pb.AdmitResourceReply()
 
         return self._answer(context, act)
+
+    def Watch(self, request: pb.WatchRequest, context: grpc.ServicerContext) -> Iterator[pb.Order]:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+
+    def Confirm(self, request: pb.ConfirmRequest, context: grpc.ServicerContext) -> pb.ConfirmReply:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+
+    def StopRobots(self, request: pb.StopRobotsRequest, context: grpc.ServicerContext) -> Iterator[pb.Stopped]:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+
+    def Join(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.JoinReply:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+
+    def Renew(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.JoinReply:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
 
     def report(self, cards: Sequence[AcceleratorCard]) -> float:
         """The fleet's own machine has these; returns after how many seconds it must be said again at the latest."""

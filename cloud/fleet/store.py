@@ -15,16 +15,16 @@ from typing import Literal, TypeVar
 import msgspec
 
 from user_rl.errors import StorageCorrupt, StorageError, StorageFull
-from user_rl.fleet import AcceleratorCard, Card
+from user_rl.fleet import AcceleratorCard, Card, RunDoors
 
-FORMAT = 2
+FORMAT = 3
 SCHEMA = """
 CREATE TABLE boots (sequence INTEGER PRIMARY KEY AUTOINCREMENT, cell TEXT, boot TEXT, UNIQUE (cell, boot));
 CREATE TABLE grants (token INTEGER PRIMARY KEY AUTOINCREMENT, cell TEXT, run TEXT);
 CREATE TABLE cells (cell TEXT PRIMARY KEY, record BLOB);
-CREATE TABLE runs (run TEXT PRIMARY KEY, experience_address TEXT, weights_address TEXT);
 """
 ADDED_IN_2 = "CREATE TABLE accelerators (id TEXT PRIMARY KEY, record BLOB);"
+ADDED_IN_3 = "DROP TABLE IF EXISTS runs; CREATE TABLE doors (run TEXT PRIMARY KEY, record BLOB);"  # runs say it again
 
 Record = TypeVar("Record")
 Cause = Literal["person", "check", "fault", "lost"]
@@ -93,10 +93,9 @@ class Store:
         """Every accelerator, by id."""
         return self._records("SELECT id, record FROM accelerators ORDER BY id", AcceleratorRecord)
 
-    def runs(self) -> dict[str, tuple[str, str]]:
-        """(experience address, weights address) by run."""
-        with self._translated():
-            return {run: (e, w) for run, e, w in self._db.execute("SELECT * FROM runs")}
+    def doors(self) -> dict[str, RunDoors]:
+        """Where each run listens or last listened."""
+        return self._records("SELECT run, record FROM doors", RunDoors)
 
     def boot(self, cell: str, boot: str) -> int:
         """The sequence number of this boot, a new and higher one if it is not known yet."""
@@ -140,10 +139,10 @@ class Store:
             self._write_accelerators(db, accelerators)
         return after
 
-    def open_run(self, run: str, experience_address: str, weights_address: str) -> None:
-        """Keeps where the run's gateway listens."""
+    def open_run(self, run: str, doors: RunDoors) -> None:
+        """Keeps where the run listens."""
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", (run, experience_address, weights_address))
+            db.execute("INSERT OR REPLACE INTO doors VALUES (?, ?)", (run, msgspec.json.encode(doors)))
 
     def close(self) -> None:
         """Ends it; safe to call twice."""
@@ -153,9 +152,9 @@ class Store:
         with self._translated():
             self._db.execute("PRAGMA synchronous = FULL")
             found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-            if found in (0, 1):
-                made = ADDED_IN_2 if found else SCHEMA + ADDED_IN_2
-                self._db.executescript(f"BEGIN; {made} PRAGMA user_version = {FORMAT}; COMMIT;")
+            if found in (0, 1, 2):
+                made = (SCHEMA, ADDED_IN_2, ADDED_IN_3)[found:]
+                self._db.executescript(f"BEGIN; {''.join(made)} PRAGMA user_version = {FORMAT}; COMMIT;")
             elif found != FORMAT:
                 raise StorageError(f"{self._path} has format {found}, allowed {FORMAT}; run the version that wrote it")
 

@@ -22,7 +22,7 @@ from hal.make import CellConfig, make_cell
 from policies.config import ActorSpec
 from user_rl.ask import Ask, RobotsAsk
 from user_rl.clock import SystemClock
-from user_rl.fleet import FleetClient, Resource
+from user_rl.fleet import FleetClient, Resource, RunDoors
 from user_rl.log import Log, LogConfig, Reader, compare
 from user_rl.rows import Schema, make_schema
 from user_rl.trust import save_bundle
@@ -68,7 +68,7 @@ class Plant:
         )  # fmt: skip
         self._thread = threading.Thread(target=self.gateway.run)
         self._thread.start()
-        self.fleet.open_run(self.run, self.gateway.experience_address, self.gateway.weights_address)
+        self.fleet.open_run(self.run, RunDoors(doors=self.gateway.doors))
 
     def close_gateway(self) -> None:
         """Safe to call twice."""

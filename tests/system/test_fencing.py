@@ -22,7 +22,7 @@ from tests.edge.plant import Plant, plant, publish_to, schema_of, wait_for
 from user_rl.ask import Ask, RobotsAsk
 from user_rl.clock import SystemClock
 from user_rl.errors import UserRlError
-from user_rl.fleet import FleetClient
+from user_rl.fleet import FleetClient, RunDoors
 from user_rl.log import Log
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own
@@ -55,7 +55,7 @@ class Holder:
         """Renews, asks again, says where it listens, publishes and lets the robot act, for as long as it lives."""
         while True:
             with suppress(UserRlError):
-                self._fleet.open_run("old", self._gateway.experience_address, self._gateway.weights_address)
+                self._fleet.open_run("old", RunDoors(doors=self._gateway.doors))
                 held = self._fleet.renew("old").cells
                 reply = self._fleet.request_lease("old", ASK) if not held else None
                 self._tokens.update(held or (reply.granted if reply else {}))

@@ -11,9 +11,9 @@ from cloud.run import read_json, write_json
 from tests.cloud.fleet.conftest import Enrol
 from user_rl.ask import AcceleratorsAsk, Ask, RobotsAsk
 from user_rl.clock import FakeClock
-from user_rl.fleet import FAULT, AcceleratorCard, Assignment, Card, FleetClient, Part, Status
+from user_rl.fleet import FAULT, AcceleratorCard, Assignment, Card, Doors, FleetClient, Part, RunDoors, Status
 
-WHERE = {"experience": "tcp://127.0.0.1:1001", "weights": "tcp://127.0.0.1:1002"}
+WHERE = RunDoors(doors=Doors(experience="tcp://127.0.0.1:1001", weights="tcp://127.0.0.1:1002"))
 
 
 def register(client: FleetClient, cell: str) -> None:
@@ -32,7 +32,7 @@ def make_claim(enrol: Enrol, path: Path, clock: FakeClock, *cells: str, count: i
 def test_what_is_granted_is_written_down_for_the_gateway(enrol: Enrol, clock: FakeClock, tmp_path: Path) -> None:
     register(enrol("a", "edge"), "a")
     claim = make_claim(enrol, tmp_path / "leases.json", clock, "a")
-    claim.tick(**WHERE)
+    claim.tick(WHERE)
     assert claim.granted.keys() == {"a"}
     assert read_json(tmp_path / "leases.json") == claim.granted
     assert token_reader(tmp_path / "leases.json")("a") == claim.granted["a"] > 0
@@ -41,14 +41,14 @@ def test_what_is_granted_is_written_down_for_the_gateway(enrol: Enrol, clock: Fa
 def test_a_queued_request_says_why_and_is_asked_again(enrol: Enrol, clock: FakeClock, tmp_path: Path) -> None:
     claim = make_claim(enrol, tmp_path / "leases.json", clock, "a", "b", count=2)
     register(enrol("a", "edge"), "a")
-    claim.tick(**WHERE)
+    claim.tick(WHERE)
     assert claim.granted == {}
     assert "b is not registered" in claim.trouble
     register(enrol("b", "edge"), "b")
-    claim.tick(**WHERE)
+    claim.tick(WHERE)
     assert claim.granted == {}, "asked again before its time"
     clock.advance(1.0)
-    claim.tick(**WHERE)
+    claim.tick(WHERE)
     assert claim.granted.keys() == {"a", "b"}
     assert claim.trouble == ""
 
@@ -57,11 +57,11 @@ def test_a_lease_is_kept_for_as_long_as_it_is_renewed(enrol: Enrol, clock: FakeC
     edge = enrol("a", "edge")
     register(edge, "a")
     claim = make_claim(enrol, tmp_path / "leases.json", clock, "a")
-    claim.tick(**WHERE)
+    claim.tick(WHERE)
     token = claim.granted["a"]
     for _ in range(5):
         clock.advance(30.0)
-        claim.tick(**WHERE)
+        claim.tick(WHERE)
     assert claim.granted == {"a": token}
 
 
@@ -70,22 +70,22 @@ def test_how_the_runs_cells_are_is_seen_with_each_renewal(enrol: Enrol, clock: F
     register(edge, "a")
     register(enrol("other", "edge"), "other")
     claim = make_claim(enrol, tmp_path / "leases.json", clock, "a")
-    claim.tick(**WHERE)
+    claim.tick(WHERE)
     boot = b"a".hex().ljust(32, "0")
     edge.heartbeat("a", boot, Status(state="running", token=claim.granted["a"], spool_bytes=5, disk_free_bytes=0))
     clock.advance(1.0)
-    claim.tick(**WHERE)
+    claim.tick(WHERE)
     seen = {"state": "running", "rate_hz": 10.0, "spool_bytes": 5, "disk_free_bytes": 0}
     assert claim.cells_seen == {"a": seen}
     clock.advance(20.0)
-    claim.tick(**WHERE)
+    claim.tick(WHERE)
     assert claim.cells_seen["a"]["state"] == "silent for 21 s"
 
 
 def test_a_released_cell_is_free_again_and_its_token_old(enrol: Enrol, clock: FakeClock, tmp_path: Path) -> None:
     register(enrol("a", "edge"), "a")
     claim = make_claim(enrol, tmp_path / "leases.json", clock, "a")
-    claim.tick(**WHERE)
+    claim.tick(WHERE)
     claim.release()
     assert claim.granted == {}
     assert [r.lease for r in enrol("me", "admin").list()] != ["held"]
@@ -96,12 +96,12 @@ def test_a_fleet_that_is_away_costs_one_warning_and_keeps_what_was_granted(
 ) -> None:
     register(enrol("a", "edge"), "a")
     claim = make_claim(enrol, tmp_path / "leases.json", clock, "a")
-    claim.tick(**WHERE)
+    claim.tick(WHERE)
     granted = dict(claim.granted)
     fleet.close()
     for _ in range(3):
         clock.advance(1.0)
-        claim.tick(**WHERE)
+        claim.tick(WHERE)
     assert claim.granted == granted
     assert claim.trouble
     assert len(caplog.records) == 1
@@ -111,11 +111,11 @@ def test_a_fault_of_a_leased_cell_is_told(enrol: Enrol, clock: FakeClock, tmp_pa
     edge = enrol("a", "edge")
     register(edge, "a")
     claim = make_claim(enrol, tmp_path / "leases.json", clock, "a")
-    claim.tick(**WHERE)
+    claim.tick(WHERE)
     edge.heartbeat("a", b"a".hex().ljust(32, "0"), Status(state=FAULT, reason="joint 3 is hot; let it cool"))
     for _ in range(2):
         clock.advance(1.0)
-        claim.tick(**WHERE)
+        claim.tick(WHERE)
     assert claim.trouble == "0 of 1 cell is free: a is quarantined: fault: joint 3 is hot; let it cool"
 
 
@@ -130,7 +130,7 @@ def test_a_fleet_that_stays_away_is_started_again(
     fleet.close()
     start_s = clock.now_s()
     for _ in range(12):
-        claim.tick(**WHERE)
+        claim.tick(WHERE)
         clock.advance(1.0)
     assert revived == [start_s + 5, start_s + 10]
 
@@ -174,7 +174,7 @@ def passes(clock: FakeClock, seconds: float, claims: list[Claim], robots: list[R
         for robot in robots:
             robot.beat()
         for claim in claims:
-            claim.tick(**WHERE)
+            claim.tick(WHERE)
 
 
 def claim_of(enrol: Enrol, path: Path, clock: FakeClock, run: str, ask: Ask) -> Claim:

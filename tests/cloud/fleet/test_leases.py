@@ -8,7 +8,7 @@ import pytest
 from cloud.fleet.leases import FleetConfig
 from tests.cloud.fleet.bench import BOOT, CONFIG, LATER_BOOT, Bench, card
 from user_rl.errors import LeaseLost, StorageFull, Unreachable, WireError
-from user_rl.fleet import Assignment, LeaseReply, Resource, Status
+from user_rl.fleet import Assignment, Doors, LeaseReply, Resource, RunDoors, Status
 
 
 def test_the_defaults_are_those_of_the_design() -> None:
@@ -18,7 +18,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
 
 def test_a_cell_that_lives_is_granted_and_told_everything(bench: Bench) -> None:
     bench.add("arm")
-    bench.leases.open_run("demo", "tcp://experience", "tcp://weights")
+    bench.leases.open_run("demo", RunDoors(doors=Doors(experience="tcp://experience", weights="tcp://weights")))
     assert bench.ask("demo") == LeaseReply(granted={"arm": 1})
     assert bench.beat() == Assignment(
         run="demo", token=1, command_ttl_s=5.0, autonomy_s=900.0, experience_address="tcp://experience",
@@ -231,7 +231,9 @@ def test_an_unknown_cell_must_register(bench: Bench) -> None:
 
 def test_a_restart_forgets_nothing_and_lets_every_wait_begin_anew(bench: Bench) -> None:
     bench.add("arm", "leg")
-    bench.leases.open_run("demo", "tcp://1", "tcp://2")
+    bench.leases.open_run(
+        "demo", RunDoors(doors=Doors(experience="tcp://1"), cells={"leg": Doors(experience="tcp://2")})
+    )
     bench.ask("demo", 2)
     bench.leases.release("demo", ("leg",))
     bench.clock.advance(59.0)

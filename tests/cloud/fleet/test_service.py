@@ -18,7 +18,17 @@ from user_rl import control_pb2 as pb
 from user_rl.ask import AcceleratorsAsk, Ask, RobotsAsk
 from user_rl.clock import FakeClock
 from user_rl.errors import LeaseLost, Unauthorized, Unreachable, UserRlError, WireError
-from user_rl.fleet import AcceleratorCard, Card, FleetClient, Held, LeaseReply, Status
+from user_rl.fleet import (
+    AcceleratorCard,
+    Card,
+    Doors,
+    FleetClient,
+    Held,
+    InferencePlace,
+    LeaseReply,
+    RunDoors,
+    Status,
+)
 from user_rl.trust import Bundle, Kind
 
 Enrol = Callable[[str, Kind], FleetClient]
@@ -28,6 +38,10 @@ CARD = Card(
     cell="arm-1", boot=BOOT, model="panda", rate_hz=10.0, schema_digest="d" * 32, action_dim=4,
     cameras=("wrist", "side"), on_silence="stops",
 )  # fmt: skip
+DOORS = RunDoors(
+    doors=Doors(experience="tcp://1", weights="tcp://2", live="tcp://3"),
+    inference=(InferencePlace(name="cloud", address="tcp://4"),),
+)
 DEVICE = AcceleratorCard(id="gpu:n:0", node="n", model="h100", memory_bytes=80 * 10**9, utilisation=0.25)
 
 
@@ -38,13 +52,14 @@ def test_a_cell_is_registered_leased_and_given_back(enrol: Enrol, clock: FakeClo
     assert registered.sequence == 1
     assert before_s <= registered.clock_s <= time.time()
     assert not arm.heartbeat("arm-1", BOOT, IDLE).assignment.wanted
-    run.open_run("demo", "tcp://1", "tcp://2")
+    run.open_run("demo", DOORS)
     assert run.request_lease("demo", Ask(robots=RobotsAsk(model="panda", cells=("arm-1",)))) == LeaseReply(
         granted={"arm-1": 1}
     )
     told = arm.heartbeat("arm-1", BOOT, IDLE).assignment
     assert (told.run, told.token, told.wanted) == ("demo", 1, True)
     assert (told.experience_address, told.weights_address) == ("tcp://1", "tcp://2")
+    assert (told.live_address, told.inference) == ("tcp://3", DOORS.inference)
     assert (told.command_ttl_s, told.autonomy_s) == (5.0, 900.0)
     assert run.renew("demo").cells == {"arm-1": 1}
     run.release("demo", ["arm-1"])
@@ -86,7 +101,7 @@ def test_a_lease_that_is_not_renewed_ends(enrol: Enrol, clock: FakeClock) -> Non
         ("edge", lambda c: c.request_lease("arm-1", Ask()), "run:arm-1"),
         ("run", lambda c: c.register(CARD), "edge:arm-1"),
         ("run", lambda c: c.heartbeat("arm-1", BOOT, IDLE), "edge:arm-1"),
-        ("run", lambda c: c.open_run("other", "", ""), "run:other"),
+        ("run", lambda c: c.open_run("other", RunDoors()), "run:other"),
         ("run", lambda c: c.request_lease("other", Ask()), "run:other"),
         ("run", lambda c: c.renew("other"), "run:other"),
         ("run", lambda c: c.release("other"), "run:other"),
@@ -175,7 +190,7 @@ def test_an_accelerator_without_a_proper_id_is_refused(enrol: Enrol, id: str) ->
 
 def test_an_admin_speaks_for_every_run(enrol: Enrol) -> None:
     admin = enrol("me", "admin")
-    admin.open_run("demo", "tcp://1", "tcp://2")
+    admin.open_run("demo", DOORS)
     admin.release("demo")
     assert admin.renew("demo").cells == {}
     assert admin.list() == []

@@ -10,7 +10,7 @@ import pytest
 
 from cloud.fleet.store import AcceleratorRecord, CellRecord, Quarantine, Store
 from user_rl.errors import StorageCorrupt, StorageError, StorageFull
-from user_rl.fleet import AcceleratorCard, Card
+from user_rl.fleet import AcceleratorCard, Card, Doors, InferencePlace, RunDoors
 
 
 def card(cell: str) -> Card:
@@ -23,6 +23,10 @@ def card(cell: str) -> Card:
 ARM, LEG = CellRecord(card=card("arm"), sequence=1), CellRecord(card=card("leg"), sequence=2)
 
 
+DOORS = RunDoors(
+    doors=Doors(experience="tcp://1"), cells={"leg": Doors(weights="tcp://2", live="tcp://3")},
+    inference=(InferencePlace(name="cloud", address="tcp://4"),),
+)  # fmt: skip
 GPU = AcceleratorRecord(card=AcceleratorCard(id="gpu:n:0", node="n", model="h100"))
 OTHER_GPU = AcceleratorRecord(card=AcceleratorCard(id="gpu:n:1", node="n", model="h100"))
 
@@ -47,11 +51,11 @@ def reopened(store: Store, path: Path) -> Store:
 def test_everything_is_there_after_a_restart(store: Store, path: Path) -> None:
     store.save(ARM, LEG)
     [granted] = store.grant([ARM], [], "demo", autonomy_s=900.0)
-    store.open_run("demo", "tcp://1", "tcp://2")
-    store.open_run("demo", "tcp://3", "tcp://4")
+    store.open_run("demo", RunDoors())
+    store.open_run("demo", DOORS)
     again = reopened(store, path)
     assert again.cells() == {"arm": granted, "leg": LEG}
-    assert again.runs() == {"demo": ("tcp://3", "tcp://4")}
+    assert again.doors() == {"demo": DOORS}
     again.close()
 
 
@@ -66,12 +70,17 @@ def test_accelerators_are_kept_granted_and_forgotten(store: Store, path: Path) -
     again.close()
 
 
-def test_a_store_of_the_first_format_is_taken_over(store: Store, path: Path) -> None:
+@pytest.mark.parametrize("older", [1, 2])
+def test_a_store_of_an_older_format_is_taken_over(store: Store, path: Path, older: int) -> None:
     [granted] = store.grant([ARM], [], "demo", autonomy_s=900.0)
-    store._db.executescript("DROP TABLE accelerators; PRAGMA user_version = 1;")
+    accelerators = "DROP TABLE accelerators;" if older == 1 else ""
+    store._db.executescript(
+        f"{accelerators} DROP TABLE doors; CREATE TABLE runs (run TEXT, e TEXT, w TEXT); PRAGMA user_version = {older};"
+    )
     again = reopened(store, path)
-    assert (again.cells(), again.accelerators()) == ({"arm": granted}, {})
+    assert (again.cells(), again.accelerators(), again.doors()) == ({"arm": granted}, {}, {})
     again.save_accelerators(GPU)
+    again.open_run("demo", DOORS)
     reopened(again, path).close()
 
 
@@ -134,7 +143,7 @@ def test_a_file_that_is_no_database_is_named(path: Path) -> None:
 
 def test_another_format_is_refused_by_its_number(store: Store, path: Path) -> None:
     store._db.execute("PRAGMA user_version = 7")
-    with pytest.raises(StorageError, match=re.escape(f"{path} has format 7, allowed 2; run the version that wrote it")):
+    with pytest.raises(StorageError, match=re.escape(f"{path} has format 7, allowed 3; run the version that wrote it")):
         reopened(store, path)
 
 
