@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.acting import Actor, LocalActor
 from edge.config import EdgeConfig
 from edge.orders import Orders, Report, State
 from edge.pacer import Pacer
-from edge.recorder import NO_HASH, Heading, Recorder
+from edge.recorder import Heading, Recorder
 from edge.senses import Senses
 from edge.shared import Shared
 from hal.cell import Cell
@@ -41,11 +42,16 @@ class Plan:
     orders: Orders
     heading: Heading
     seed: int
-    policy: Policy | None  # None: the operator demonstrates
+    actor: Actor | None  # None: the operator demonstrates
+    version: int = 0  # of the weights that act first
 
     @property
     def demonstrate(self) -> bool:
-        return self.policy is None
+        return self.actor is None
+
+    @property
+    def going(self) -> State:
+        return State.DEMONSTRATING if self.demonstrate else State.RUNNING
 
 
 class Desk:
@@ -58,10 +64,11 @@ class Desk:
         self._shared, self._recorder, self._pacer, self._config = shared, recorder, pacer, config
         self._idle, self._stopping, self._cell, self._load = idle, stopping, cell, load
         self._senses = Senses(cell, idle)
-        self._weights: tuple[str, Version, Policy] | None = None
+        self._weights: tuple[str, Version, Actor] | None = None
         self._refused = ""  # folder of a version that could not be loaded
         self._demonstrated: list[int] = []  # closing steps of successful demonstrations in this stream
-        self._generation = self._held = 0
+        self._generation = self._held = self._unserved = 0
+        self._unserved_at = -1  # the step before which nothing was there to act
         self._success: bool | None = None
         self._told = Report()
         self._told_s = self._rated_s = -np.inf
@@ -77,7 +84,7 @@ class Desk:
             if isinstance(plan, Plan) and self._senses.trouble:
                 plan = State.NO_SENSOR
             if isinstance(plan, Plan):
-                self.tell(State.DEMONSTRATING if plan.demonstrate else State.RUNNING, version=plan.heading.version)
+                self.tell(plan.going, version=plan.version)
                 return plan
             if not halted:
                 self._cell.robot.halt()
@@ -97,7 +104,7 @@ class Desk:
         state = self._obstacle(plan, orders)
         if state is None:
             if now_s - self._told_s >= TELL_S or self._told.state not in GOING:
-                self.tell(State.DEMONSTRATING if plan.demonstrate else State.RUNNING, version=plan.heading.version)
+                self.tell(plan.going, version=self._version(plan))
             return True
         return self._wait_within(plan, state)
 
@@ -110,6 +117,15 @@ class Desk:
             orders.token == plan.orders.token and orders.generation == plan.orders.generation
         )
         return self._stopping() or not same or now_s >= orders.lease_until_s
+
+    def unserved(self, plan: Plan) -> None:
+        """Counts a period without an action; the first of several halts the robot, in real pace."""
+        if plan.demonstrate:  # its operator has not begun
+            return
+        self._unserved += 1
+        if self._unserved_at != self._recorder.step and not self._config.free:
+            self._cell.robot.halt()
+        self._unserved_at = self._recorder.step
 
     def finished(self, plan: Plan, success: bool) -> None:
         """Counts an episode that has its closing row."""
@@ -151,8 +167,8 @@ class Desk:
         self._told = Report(
             state=state, reason=reason, heard=self._shared.orders.seen, generation=self._generation,
             step=recorder.step - 1, episode=recorder.episode, version=version, steps_per_s=self._steps_per_s,
-            late=pacer.late, skipped=pacer.skipped, held=self._held, success=self._success,
-            parts=self._senses.parts(),
+            late=pacer.late, skipped=pacer.skipped, held=self._held, unserved=self._unserved,
+            success=self._success, parts=self._senses.parts(),
         )  # fmt: skip
         self._told_s = now_s
         self._shared.report.post(self._told)
@@ -177,25 +193,26 @@ class Desk:
             return State.NO_PERMIT
         return self._episode(orders, episode, weights)
 
-    def _episode(self, orders: Orders, episode: int, weights: tuple[Version, Policy] | None) -> Plan:
-        version, policy = weights or (None, None)
+    def _episode(self, orders: Orders, episode: int, weights: tuple[Version, Actor] | None) -> Plan:
+        version, actor = weights or (None, None)
         heading = Heading(
             generation=orders.generation, run=orders.run, token=orders.token, clock_offset_s=orders.clock_offset_s,
-            klass=Klass.DEMONSTRATION if policy is None else Klass.ONLINE,
-            version=version.number if version else 0, version_hash=version.digest16 if version else NO_HASH,
+            klass=Klass.DEMONSTRATION if actor is None else Klass.ONLINE,
         )  # fmt: skip
         seed = episode_seed(self._config.seed, self._config.name, orders.boot, episode)
-        return Plan(orders=orders, heading=heading, seed=seed, policy=policy)
+        number = 0 if version is None else version.number
+        return Plan(orders=orders, heading=heading, seed=seed, actor=actor, version=number)
 
     def _wanted(self, orders: Orders) -> bool:
         self._demonstrated = [step for step in self._demonstrated if step > orders.acknowledged]
         return self._cell.teleop is not None and orders.demonstrations > len(self._demonstrated)
 
-    def _newest(self, orders: Orders) -> tuple[Version, Policy] | None:
+    def _newest(self, orders: Orders) -> tuple[Version, Actor] | None:
         if orders.weights and orders.weights not in (self._weights[0] if self._weights else "", self._refused):
             try:
                 seed = episode_seed(self._config.seed, self._config.name, orders.boot, orders.weights_number)
-                self._weights = (orders.weights, *self._load(Path(orders.weights), seed=seed))
+                version, policy = self._load(Path(orders.weights), seed=seed)
+                self._weights = orders.weights, version, LocalActor(policy, version)
             except (StorageError, ConfigError) as error:
                 self._refused = orders.weights
                 log.error("%s; the robot goes on with the version before it", error)
@@ -208,13 +225,16 @@ class Desk:
             return State.NO_PERMIT
         return None
 
+    def _version(self, plan: Plan) -> int:
+        return self._recorder.version if self._recorder.frame else plan.version
+
     def _wait_within(self, plan: Plan, state: State | None) -> bool:
         self._held += state is State.NO_SPACE
         if not self._config.free:  # simulated time stands still by itself
             self._cell.robot.halt()
         while state is not None and not self.ended(plan):
             self.promise(self._config.pulse_limit_s)
-            self.tell(state, version=plan.heading.version)
+            self.tell(state, version=self._version(plan))
             self._idle.sleep_until(self._idle.now_s() + WAIT_S)
             state = self._obstacle(plan, self._orders())
         self._pacer.restart()

@@ -2,7 +2,8 @@
 
 It talks to the cell and to memory only. A command acts for one period; the pacer waits for its end, then the task
 judges what it brought about, and the row of the step is published: reward, done, truncated and success belong to the
-step that they follow. An episode of T steps leaves T+1 rows, the last with the final observation.
+step that they follow. An episode of T steps leaves T+1 rows, the last with the final observation. A period in which
+nothing was proposed and nobody drives (an operator who has not begun, an actor with nothing to offer) leaves no row.
 
 How an episode ends. done: the task says so, or the operator by success or failure. truncated: `max_steps`, the
 operator's terminate or rerecord, or the desk (control stops, the lease is over). An episode that is cut while it waits
@@ -57,15 +58,18 @@ def run_episode(cell: Cell, plan: Plan, desk: Desk, recorder: Recorder, pacer: P
     if cell.teleop is not None:
         cell.teleop.begin(demonstrate=plan.demonstrate)
     recorder.begin(plan.heading)
+    if plan.actor is not None:
+        plan.actor.begin()
     pacer.restart()
     over = success = False
     while not over and desk.may_step(plan):
         seen = cell.observe()
-        proposed = None if plan.policy is None else plan.policy.act(seen.values, explore=not plan.orders.evaluate)
+        proposal = None if plan.actor is None else plan.actor.propose(seen, explore=not plan.orders.evaluate)
         hand = HANDS_OFF if cell.teleop is None else cell.teleop.poll()
-        executed = proposed if hand.action is None else hand.action
-        if executed is None:  # a demonstration whose operator has not begun: the robot holds, nothing is recorded
+        executed = hand.action if proposal is None or hand.action is not None else proposal.action
+        if executed is None:  # nothing acts: the robot holds, nothing is recorded
             over = hand.terminate_episode or hand.rerecord_episode
+            desk.unserved(plan)
             pacer.wait()
             continue
         recorder.observe(seen)
@@ -77,7 +81,7 @@ def run_episode(cell: Cell, plan: Plan, desk: Desk, recorder: Recorder, pacer: P
         truncated = not worth.done and (stopped or worth.truncated or recorder.frame + 1 >= cell.task.max_steps)
         recorder.act(
             Step(
-                stamp_s=stamp_s, proposed=proposed, executed=executed, sent=sent,
+                stamp_s=stamp_s, proposal=proposal, executed=executed, sent=sent,
                 source=Source.POLICY if hand.action is None else Source.TELEOP,
                 is_intervention=hand.action is not None, reward=worth.reward,
                 done=worth.done, truncated=truncated, success=worth.success,

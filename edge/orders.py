@@ -65,6 +65,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     late: int = 0  # steps that began after their deadline
     skipped: int = 0  # periods that were left out because of it
     held: int = 0  # times that the robot stood still because the ring was full
+    unserved: int = 0  # periods at which nothing was proposed and no operator acted: without an action
     success: bool | None = None  # of the last whole episode
     parts: tuple[PartReport, ...] = ()  # all of them, or none before the cell is open
 
