@@ -5,6 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from edge.safety import SafetyConfig
 from hal.embodiment import Layout
 from hal.guard import GuardConfig
 from user_rl.clock import Clock, FreeRunningClock, SystemClock
@@ -72,6 +73,7 @@ class EdgeConfig:
     ring_bytes: int = 64 * 2**20
     spool_bytes: int = 8 * 2**30
     link: LinkConfig = field(default_factory=LinkConfig)
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
 
     @property
     def root(self) -> Path:

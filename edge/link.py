@@ -22,6 +22,7 @@ from edge.config import EdgeConfig
 from edge.connection import Connection
 from edge.downlink import Downlink
 from edge.heart import Answer, Heart
+from edge.last import Survivor
 from edge.lease import Lease
 from edge.orders import Card, Orders, PartReport, Report, State
 from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging
@@ -29,6 +30,7 @@ from edge.ring import Ring
 from edge.shared import Shared
 from edge.spooler import Spooler, boot_of, stream_name
 from edge.uplink import Uplink
+from edge.watch import Watch
 from user_rl import fleet
 from user_rl.clock import Clock, SystemClock
 from user_rl.config import build
@@ -62,6 +64,8 @@ class Link:
         self.downlink: Downlink | None = None
         self._experience, self._weights = Connection(bundle), Connection(bundle)
         self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s)
+        self._watch = Watch(bundle, self._heart.card, shared.stop, config.root, self._clock)
+        self._survivor = Survivor(shared)
         self._posted = 0
         self._saved_s = 0.0
         self._lost = False
@@ -70,8 +74,13 @@ class Link:
     def run(self, stopping: Callable[[], int], abandoned: Callable[[], bool]) -> None:
         """Turns until told to stop, then drains; `abandoned`: the daemon is dead, and its successor waits."""
         self._heart.start()
+        self._watch.start()
         while not stopping():
             self._wait(self.turn())
+        if abandoned():
+            self._survivor.look()
+            self._survivor.outlive()
+        self._watch.stop(0.0 if abandoned() else 2.0)
         self._drain(0.0 if abandoned() else self._config.drain_s)
         self._heart.stop(0.0 if abandoned() else 2.0)
 
@@ -92,6 +101,8 @@ class Link:
     def turn(self, *, at_once: bool = False) -> bool:
         """One round; False when there is nothing more to do at once."""
         now_s = self._clock.now_s()
+        self._survivor.look()
+        self._watch.look()
         self._hear()
         busy = self._spooler.turn(self.uplink.acknowledged, at_once=at_once)
         self.uplink.serve(self._orders.run, self._lease.record.token, self._live, now_s)
@@ -107,6 +118,7 @@ class Link:
 
     def close(self) -> None:
         """Closes sockets and files; what the ring holds stays there."""
+        self._survivor.close()
         self._save(float("inf"))
         for part in (self._experience, self._weights, self._cursors, self._spool):
             part.close()
@@ -150,7 +162,7 @@ class Link:
             self._lease.hear(answer.assignment, answer.sent_s)
         except OSError as error:
             return log.error("the lease cannot be stored: %s; it is not used, free space", error)
-        self._orders = replace(self._orders, clock_offset_s=answer.clock_offset_s)
+        self._orders = replace(self._orders, clock_offset_s=answer.clock_offset_s, heard_s=answer.sent_s)
         if self._lease.record.token != old:
             log.info("lease %d of run %s", self._lease.record.token, self._lease.record.run)
             self._follow()
@@ -164,8 +176,10 @@ class Link:
         if old.run and run != old.run:
             generation = old.generation + 1
             boot = boot_of(self._shared.boot, generation)
-            self._orders = Orders(run=run, boot=boot, generation=generation, clock_offset_s=old.clock_offset_s)
-            self._heart.card = self._fleet_card()
+            self._orders = Orders(
+                run=run, boot=boot, generation=generation, clock_offset_s=old.clock_offset_s, heard_s=old.heard_s
+            )
+            self._heart.card = self._watch.card = self._fleet_card()
         else:
             self._orders = replace(old, run=run)
         self._spool.open_stream(self._live, self._ring.schema)
