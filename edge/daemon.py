@@ -1,9 +1,9 @@
 """halt: the daemon's first process. It makes the shared memory, starts control and link, and watches control.
 
 A control that died, that is silent for longer than it promised, or that does not carry out an emergency stop at once
-(edge.stop), is killed and the robot's out-of-band halt command is run, if it has one. link is started again always; control if the configuration says so. After a fault that a person
-must look at it is started too, to say so: it does not open the robot. This process does nothing else, imports nothing
-heavy and touches no device, so that it lives.
+(edge.stop), is killed and the robot's out-of-band halt command is run, if it has one. link is started again always;
+control if the configuration says so. After a fault that a person must look at it is started too, to say so: it does not
+open the robot. This process does nothing else, imports nothing heavy and touches no device, so that it lives.
 If it is killed itself, the kernel tells its children, which stop safely by themselves; the folder stays locked until
 they have ended, and link does for a control that died with it what this process would have done (edge.last).
 """

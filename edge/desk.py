@@ -164,6 +164,7 @@ class Desk:
         """Waits, before the robot is opened, for as long as `why` has a reason; False: control is to stop."""
         while (reason := why()) and not self._stopping():
             self.promise(self._config.pulse_limit_s)
+            self._orders()  # so that link knows what was read before the lease is released
             self.tell(State.FAULT, reason)
             self._idle.sleep_until(self._idle.now_s() + PERSON_S)
         return not self._stopping()

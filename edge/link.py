@@ -52,7 +52,8 @@ class Link:
     def __init__(self, shared: Shared, ring: Ring, card: Card, config: EdgeConfig, bundle: Bundle) -> None:
         self._shared, self._ring, self._card, self._config, self._bundle = shared, ring, card, config, bundle
         self._clock: Clock = SystemClock()
-        self._orders = shared.orders.read() or Orders(boot=boot_of(shared.boot, 0))
+        found = shared.orders.read() or Orders(boot=boot_of(shared.boot, 0))
+        self._heard_s, self._orders = found.heard_s, replace(found, heard_s=0.0)  # the former is posted with it
         self._lease = Lease(config.root / "lease.json", self._orders.lease_until_s)
         link = config.link
         bound = LogConfig(segment_bytes=min(link.segment_bytes, config.spool_bytes // 4), max_bytes=config.spool_bytes)
@@ -67,6 +68,7 @@ class Link:
         self._watch = Watch(bundle, self._heart.card, shared.stop, config.root, self._clock)
         self._survivor = Survivor(shared)
         self._posted = 0
+        self._posted_heard_s = 0.0
         self._saved_s = 0.0
         self._lost = False
         self._follow()
@@ -162,7 +164,8 @@ class Link:
             self._lease.hear(answer.assignment, answer.sent_s)
         except OSError as error:
             return log.error("the lease cannot be stored: %s; it is not used, free space", error)
-        self._orders = replace(self._orders, clock_offset_s=answer.clock_offset_s, heard_s=answer.sent_s)
+        self._orders = replace(self._orders, clock_offset_s=answer.clock_offset_s)
+        self._heard_s = answer.sent_s
         if self._lease.record.token != old:
             log.info("lease %d of run %s", self._lease.record.token, self._lease.record.run)
             self._follow()
@@ -176,9 +179,7 @@ class Link:
         if old.run and run != old.run:
             generation = old.generation + 1
             boot = boot_of(self._shared.boot, generation)
-            self._orders = Orders(
-                run=run, boot=boot, generation=generation, clock_offset_s=old.clock_offset_s, heard_s=old.heard_s
-            )
+            self._orders = Orders(run=run, boot=boot, generation=generation, clock_offset_s=old.clock_offset_s)
             self._heart.card = self._watch.card = self._fleet_card()
         else:
             self._orders = replace(old, run=run)
@@ -201,7 +202,11 @@ class Link:
             orders = replace(orders, weights=str(folder), weights_number=self.downlink.newest.number)
         if orders != self._orders or not self._posted:
             self._orders = orders
-            self._posted = self._shared.orders.post(orders)
+            self._posted = self._shared.orders.post(replace(orders, heard_s=self._heard_s))
+            self._posted_heard_s = self._heard_s
+        elif self._heard_s != self._posted_heard_s:  # nothing that control must have read before it releases a lease
+            self._shared.orders.post(replace(orders, heard_s=self._heard_s))
+            self._posted_heard_s = self._heard_s
 
     def _release_when_halted(self) -> None:
         report = self._shared.report.read()

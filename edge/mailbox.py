@@ -1,4 +1,4 @@
-"""Mailbox: the newest message of one writer in shared memory, never a queue. No lock: anybody may die at any instant."""
+"""Mailbox: the newest message of one writer in shared memory, never a queue. No lock: anybody may die at any time."""
 
 import struct
 from typing import Generic, TypeVar

@@ -32,8 +32,8 @@ class Safeguard:
     def __init__(self, cell: Cell, config: SafetyConfig, stop: Stop, *, clock: Clock, free: bool) -> None:
         if config.goes_home and not (isinstance(cell.task, GoesHome) and cell.task.has_home):
             raise ConfigError(
-                f"a watch of safety has the rule home, and the task {cell.task.name} has none; give task.home, or choose "
-                "hold or halt"
+                f"a watch of safety has the rule home, and the task {cell.task.name} has none; give task.home, or "
+                "choose hold or halt"
             )
         self.verdict, self.is_held = Verdict(), False  # of the newest step
         self._cell, self._config, self._stop, self._clock, self._free = cell, config, stop, clock, free

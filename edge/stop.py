@@ -1,9 +1,9 @@
 """Stop: the software emergency stop on its way through the edge's processes, as a few words of shared memory.
 
-link posts the order and latches the fault on disk. Control looks whenever it waits, at least every `SLICE_S`, and before
-each command: it halts the robot and settles the order. Where it does not within `ANSWER_S`, halt kills it, runs the
-out-of-band halt and settles the order itself. link settles it where no robot is open. A settled order is reported to
-the fleet with its outcome.
+link posts the order and latches the fault on disk. Control looks whenever it waits, at least every `SLICE_S`, and
+before each command: it halts the robot and settles the order. Where it does not within `ANSWER_S`, halt kills it, runs
+the out-of-band halt and settles the order itself. link settles it where no robot is open. A settled order is reported
+to the fleet with its outcome.
 """
 
 import threading

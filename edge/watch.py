@@ -1,7 +1,7 @@
 """Watch: the thread of link that hears of an emergency stop from the fleet at once, and says what came of it.
 
-It holds one stream of orders open and opens it again when it has ended or has been silent: the fleet sends an order with
-the number 0 every `KEEP_ALIVE_S`. The way of a stop: posted to control and halt (edge.stop), latched on disk, settled by
+It holds one stream of orders open and opens it again when it has ended or has been silent: the fleet sends an order
+with the number 0 every second. The way of a stop: posted to control and halt (edge.stop), latched on disk, settled by
 whoever has halted the robot, confirmed. An order that was not confirmed comes again with the next stream.
 """
 

@@ -34,7 +34,7 @@ class Stopped:
 class EmergencyClient(FleetClient):
     """One enrolled name's calls. `watch` blocks its thread; `end_watch` may be called from another."""
 
-    _watching: "grpc.UnaryStreamCall[pb.Order] | None" = None
+    _watching: grpc.Call | None = None
 
     def watch(self, cell: str, boot: str) -> Iterator[Order]:
         """Orders as they come, and signs of life between them, until `end_watch` is called. Raises as every call."""

@@ -115,7 +115,9 @@ class LoggedTeleop:
 
     def poll(self) -> TeleopReading:
         self._calls.append("poll")
-        reading = TeleopReading(**{"stamp_s": self._clock.now_s(), "action": None, **self._script(self._polls, self._demonstrate)})
+        reading = TeleopReading(
+            **{"stamp_s": self._clock.now_s(), "action": None, **self._script(self._polls, self._demonstrate)}
+        )
         self._polls += 1
         return reading
 
