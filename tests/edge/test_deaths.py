@@ -12,7 +12,8 @@ from tests.edge.test_daemon import coasting, gone, moves
 
 pytestmark = pytest.mark.slow
 ALL = ("halt", "control", "link")
-DEATHS = [("halt", "control"), ("halt", "link"), ("control", "link"), ("halt",), ("control",)]
+QUICK = [("halt", "control"), ("control", "link"), ("halt",)]
+DEATHS = [*QUICK, ("halt", "link"), ("control",)]
 
 
 def pids(daemon: Daemon) -> dict[str, int]:
@@ -29,10 +30,11 @@ def kill(daemon: Daemon, found: dict[str, int], *names: str) -> None:
         daemon.process.wait()
 
 
-def test_the_robot_is_halted_by_whoever_is_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize("deaths", [QUICK, pytest.param(DEATHS, marks=pytest.mark.long)], ids=["some", "every"])
+def test_the_robot_is_halted_by_whoever_is_left(tmp_path: Path, deaths: list[tuple[str, ...]]) -> None:
     with plant(tmp_path, **coasting(tmp_path)) as (cloud, daemon):
         cloud.lease()
-        for dead in DEATHS:
+        for dead in deaths:
             wait_for(lambda: moves(tmp_path))
             found = pids(daemon)
             kill(daemon, found, *dead)
@@ -43,15 +45,21 @@ def test_the_robot_is_halted_by_whoever_is_left(tmp_path: Path) -> None:
             assert daemon.ended() == (-signal.SIGKILL if "halt" in dead else 1)
             daemon.forget()
             daemon.start()
+
+
+@pytest.mark.long
+def test_when_all_three_die_nothing_of_ours_is_left(tmp_path: Path) -> None:
+    with plant(tmp_path, **coasting(tmp_path)) as (cloud, daemon):
+        cloud.lease()
         wait_for(lambda: moves(tmp_path))
         found = pids(daemon)
         kill(daemon, found, "link")  # nobody's affair but its own
         wait_for(lambda: daemon.child("link") != found["link"])
         assert moves(tmp_path)
         found = pids(daemon)
-        kill(daemon, found, *ALL)  # nothing of ours is left: what on_silence=stops is for
+        kill(daemon, found, *ALL)
         wait_for(lambda: all(gone(pid) for pid in found.values()))
-        assert moves(tmp_path)
+        assert moves(tmp_path)  # what on_silence=stops is for
         halt_coasting(tmp_path / "motion")
 
 

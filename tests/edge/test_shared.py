@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.orders import Orders, Report, State
 from edge.mailbox import Mailbox
+from edge.orders import Orders, Report, State
 from edge.shared import Shared, make_shared
 from tests.edge.test_ring import SCHEMA, card, publish
 from user_rl.errors import ConfigError, StorageError
