@@ -42,7 +42,7 @@ def cell_from_config(config: EdgeConfig, clock: Clock) -> Cell:
         robot=config.robot, task=config.task, cameras=config.cameras, teleop=config.teleop, guard=config.guard,
         layout=config.layout,
     )  # fmt: skip
-    return make_cell(parts, name=config.name, clock=clock, seed=config.seed)
+    return make_cell(parts, name=config.name, clock=clock, seed=config.seed, background=not config.free)
 
 
 def main(argv: list[str] | None = None, *, make: MakeCell = cell_from_config) -> int:
