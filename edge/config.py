@@ -72,6 +72,7 @@ class EdgeConfig:
         False  # real pace: wait between episodes while the learner is behind (free pace always waits)
     )
     realtime: Realtime = Realtime.AUTO
+    cpus: tuple[int, ...] = ()  # control's; the edge's other processes keep off them. None named: whichever is free
     restart_control: bool | None = None  # None: a robot that did not answer is opened again, a crash
     # only in free pace; a latched fault waits for a person
     allow_no_silence_stop: bool = False  # run a robot that nothing stops when commands stop coming
