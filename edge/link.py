@@ -29,6 +29,7 @@ from edge.process import Exit, StopFlag, become_child, end_process, set_up_loggi
 from edge.ring import Ring
 from edge.shared import Shared
 from edge.spooler import Spooler, boot_of, stream_name
+from edge.telemetry import Telemetry
 from edge.uplink import Uplink
 from edge.watch import Watch
 from user_rl import fleet
@@ -61,6 +62,7 @@ class Link:
         self._cursors = Cursors(config.root / "cursors")
         self._spooler = Spooler(ring, self._spool, config, shared.boot, self._clock)
         self._saved = self._cursors.all()
+        self.telemetry = Telemetry(config.root, shared.timings, config.telemetry, self._clock)
         self.uplink = Uplink(self._spool, link, self._saved)
         self.downlink: Downlink | None = None
         self._experience, self._weights = Connection(bundle), Connection(bundle)
@@ -116,12 +118,14 @@ class Link:
         self._post()
         self._release_when_halted()
         self._save(now_s)
+        self.telemetry.turn(self._shared.report.read() or Report(), self._orders)
         return busy
 
     def close(self) -> None:
         """Closes sockets and files; what the ring holds stays there."""
         self._survivor.close()
         self._save(float("inf"))
+        self.telemetry.write(self._shared.report.read() or Report(), self._orders)
         for part in (self._experience, self._weights, self._cursors, self._spool):
             part.close()
 

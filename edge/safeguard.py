@@ -38,7 +38,7 @@ class Safeguard:
         self.verdict, self.is_held = Verdict(), False  # of the newest step
         self._cell, self._config, self._stop, self._clock, self._free = cell, config, stop, clock, free
         self._watchdogs, self._holding = Watchdogs(config), Holding(cell.robot.spec)
-        self._drove = self._is_dropped = False
+        self._drove = self._is_dropped = self._is_halted = False
         self._cuts = 0  # episodes that a watch has cut, since the last whole one
         self._trouble, self._looked_s = "", -math.inf
 
@@ -82,7 +82,7 @@ class Safeguard:
         if verdict.rule in (Rule.HALT, Rule.HOME):
             raise WatchFired(verdict)
         state = seen.values["observation.state"]
-        self.is_held = verdict.rule is Rule.HOLD
+        self.is_held = verdict.rule is Rule.HOLD or (verdict.rule is Rule.SLOW and not self._holding.is_known)
         if wanted is None or self.is_held:
             self._hold(state)
             return None
@@ -90,6 +90,7 @@ class Safeguard:
 
     def sent(self, command: Array) -> Array:
         """`command`, which was really sent."""
+        self._is_halted = False
         self._holding.sent(command)
         return command
 
@@ -131,9 +132,10 @@ class Safeguard:
         if self._free or not (self._holding.has_moved or self.verdict.reason):
             return  # nothing has moved it: it stands where the reset left it
         if self._holding.is_known:
-            self._holding.sent(self._cell.robot.command(self._holding.command(state)))
-        else:
+            self.sent(self._cell.robot.command(self._holding.command(state)))
+        elif not self._is_halted:
             self._cell.robot.halt()
+            self._is_halted = True
 
     def _signs(
         self, seen: Observation, hand: TeleopReading, proposed: bool | None, heard_s: float, now_s: float

@@ -53,7 +53,7 @@ class SafetyConfig:
 
     policy: WatchConfig = WatchConfig(limit_s=0.5, rule=Rule.HOLD, halt_after_s=5.0)  # no proposal; held until then
     state: WatchConfig = WatchConfig(limit_s=0.5, rule=Rule.HALT)  # age of the robot's reading
-    cameras: WatchConfig = WatchConfig(limit_s=0.5, rule=Rule.HOLD, halt_after_s=5.0)  # age of the oldest newest frame
+    cameras: WatchConfig = WatchConfig(limit_s=0.3, rule=Rule.HOLD, halt_after_s=5.0)  # age of the oldest newest frame
     operator: WatchConfig = WatchConfig(limit_s=0.3, rule=Rule.HOLD, halt_after_s=30.0)  # a takeover's newest reading
     link: WatchConfig = WatchConfig(limit_s=30.0, rule=Rule.NONE)  # the fleet's silence; `autonomy_s` halts in any case
     slow_factor: float = 0.25

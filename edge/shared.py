@@ -1,8 +1,8 @@
 """The memory that joins the edge's three processes: one memfd, made by `halt`, mapped by control and link.
 
-Fixed part: the daemon's boot, the pulse, the ring's counters, the stop and four mailboxes. The ring follows it; control
-makes it when it knows how large a row is. Nothing here has a lock or a pointer, so any process may be killed at any
-instant and its successor goes on with what it finds.
+Fixed part: the daemon's boot, the pulse, the ring's counters, the stop, four mailboxes and the steps' timings. The ring
+follows it; control makes it when it knows how large a row is. Nothing here has a lock or a pointer, so any process may
+be killed at any instant and its successor goes on with what it finds.
 """
 
 import mmap
@@ -12,13 +12,14 @@ from edge.mailbox import Mailbox
 from edge.orders import Card, Orders, Report, StopOrder
 from edge.ring import Ring, bytes_needed, capacity_of
 from edge.stop import Stop
+from edge.timings import BYTES, Timings
 from user_rl.errors import ConfigError, StorageError
 from user_rl.rows import Schema, schema_from_bytes
 
 _MAGIC = b"user-rl1"
 _BOOT, _CAPACITY, _PULSE, _COUNTERS = 8, 24, 64, 128  # bytes
 _STOP, _CONTROL_PID, _STOP_ORDER = 256, 320, 512
-_CARD, _REPORT, _ORDERS, _RING = 4096, 4096 + 2**18, 4096 + 2**18 + 2**14, 2**19
+_CARD, _REPORT, _ORDERS, _TIMINGS, _RING = 4096, 4096 + 2**18, 4096 + 2**18 + 2**14, 2**19, 2**21
 _FIXED = _RING
 
 
@@ -54,7 +55,8 @@ class Shared:
             self._memory[_STOP : _STOP + 32].cast("Q"), Mailbox(self._memory[_STOP_ORDER:_CARD], StopOrder)
         )
         self.report = Mailbox(self._memory[_REPORT:_ORDERS], Report)
-        self.orders = Mailbox(self._memory[_ORDERS:_RING], Orders)
+        self.orders = Mailbox(self._memory[_ORDERS:_TIMINGS], Orders)
+        self.timings = Timings(self._memory[_TIMINGS : _TIMINGS + BYTES])
 
     @property
     def boot(self) -> bytes:

@@ -29,8 +29,8 @@ from user_rl.rows import Schema, make_schema
 from user_rl.specs import Array, Box, box
 from user_rl.versions import PolicySpec, Version
 
-STATE = box("state", [("x", "m", -100, 100), ("y", "m", -100, 100)])
-COMMAND = box("command", [("dx", "m", -1, 1), ("dy", "m", -1, 1)])
+STATE = box("state", [("tip.x", "m", -100, 100), ("tip.y", "m", -100, 100)])
+COMMAND = box("command", [("tip.delta.x", "m", -1, 1), ("tip.delta.y", "m", -1, 1)])
 SCHEMA = make_schema({"observation.state": STATE}, COMMAND)
 BOOT = "00" * 16
 
