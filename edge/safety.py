@@ -166,4 +166,4 @@ def worst(verdicts: Sequence[Verdict]) -> Verdict:
 def _late(what: str, age_s: float | None, watch: WatchConfig) -> str:
     if age_s is None or age_s <= watch.limit_s:
         return ""
-    return f"{what} {age_s:.2g} s{' old' if what.endswith('is') else ''}, allowed {watch.limit_s:g} s"
+    return f"{what} {age_s:.3g} s{' old' if what.endswith('is') else ''}, allowed {watch.limit_s:g} s"
