@@ -146,7 +146,6 @@ class FleetService(FleetServicer):
         def act(caller: str) -> pb.AdmitResourceReply:
             _allow_kind(caller, "admin")
             self._leases.admit(request.id)
-            self._stop_calls.stops.withdraw(request.id)
             return pb.AdmitResourceReply()
 
         return self._answer(context, act)
