@@ -39,7 +39,7 @@ class Site:
         self, root: Path, *, cloud: Sequence[str] = (), robot: Sequence[str] = (), host: str = "127.0.0.1",
         run: Sequence[str] = (), edge: dict[str, Any] | None = None, port: int = 50551,
     ) -> None:  # fmt: skip
-        """`host` is where the robot finds the cloud; `run` are launch overrides, `edge` is the robot's configuration."""
+        """`host` is where the robot finds the cloud; `run` are launch overrides, `edge` is the robot's own."""
         self.root, self._cloud, self._robot = root, list(cloud), list(robot)
         self.folder = RunFolder(root / "runs" / "r")
         self._overrides = (*SMALL, *run)
