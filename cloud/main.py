@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cloud.estop_arguments import add_estop
 from cloud.resources_arguments import add_resources
 from user_rl.errors import UserRlError
 
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_label(commands)
     _add_fleet(commands)
     add_resources(commands, home=HOME).set_defaults(command=_resources)
+    add_estop(commands, home=HOME).set_defaults(command=_estop)
     return parser
 
 
@@ -167,6 +169,12 @@ def _resources(args: argparse.Namespace) -> int:
     from cloud.resources import run_resources
 
     return run_resources(args, _console())
+
+
+def _estop(args: argparse.Namespace) -> int:
+    from cloud.estop import run_estop
+
+    return run_estop(args, _console())
 
 
 def _enroll(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ cell's place: stop) or WireError (the request makes no sense). Thread-safe; make
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import grpc
 
@@ -300,7 +300,7 @@ class FleetClient:
         """Ends the connection; safe to call twice."""
         self._channel.close()
 
-    def __enter__(self) -> "FleetClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -19,6 +19,7 @@ from cloud.authority import Authority
 from cloud.fleet.leases import FleetConfig, Leases
 from cloud.fleet.machine import report_own
 from cloud.fleet.service import FleetService
+from cloud.fleet.stops import WAITERS, WATCHES
 from cloud.fleet.store import Store
 from user_rl.clock import Clock, SystemClock
 from user_rl.control_pb2_grpc import add_FleetServicer_to_server
@@ -27,7 +28,7 @@ from user_rl.files import FileLock, write_atomically
 
 log = logging.getLogger(__name__)
 
-THREADS = 8
+THREADS = 8  # for calls that are answered at once
 STOP_GRACE_S = 1.0
 LOCK_WAIT_S = 3.0  # for a predecessor that is ending
 LOOK_EVERY_S = 0.5
@@ -78,6 +79,7 @@ class FleetServer:
     def close(self) -> None:
         """Answers what has been asked, then ends; safe to call twice."""
         if self._server:
+            self.service.end_watches()
             self._server.stop(STOP_GRACE_S).wait()
         if self._store:
             self._store.close()
@@ -130,7 +132,8 @@ def _listen(service: FleetService, authority: Authority, config: ServeConfig) ->
 
 
 def _bind(service: FleetService, authority: Authority, address: str) -> tuple[grpc.Server, str]:
-    server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="fleet"), options=OPTIONS)
+    threads = THREADS + WATCHES + WAITERS  # started when they are needed; a stream has one to itself
+    server = grpc.server(ThreadPoolExecutor(threads, thread_name_prefix="fleet"), options=OPTIONS)
     add_FleetServicer_to_server(service, server)
     keys = authority.server_bundle
     credentials = grpc.ssl_server_credentials(

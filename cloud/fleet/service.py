@@ -16,6 +16,7 @@ import grpc
 
 from cloud.authority import Authority
 from cloud.fleet.leases import Leases
+from cloud.fleet.stop_calls import StopCalls
 from user_rl import control_pb2 as pb
 from user_rl.clock import Clock
 from user_rl.control_pb2_grpc import FleetServicer
@@ -54,6 +55,7 @@ class FleetService(FleetServicer):
         self._leases, self._authority, self._clock, self._wall = leases, authority, clock, wall
         self._lock = threading.Lock()
         self._called_s = clock.now_s()
+        self._stop_calls = StopCalls(self._answer, leases, clock)
 
     def idle_s(self) -> float:
         """Seconds since the last call of anyone enrolled; 0 while a run holds a cell."""
@@ -144,24 +146,29 @@ class FleetService(FleetServicer):
         def act(caller: str) -> pb.AdmitResourceReply:
             _allow_kind(caller, "admin")
             self._leases.admit(request.id)
+            self._stop_calls.stops.withdraw(request.id)
             return pb.AdmitResourceReply()
 
         return self._answer(context, act)
 
     def Watch(self, request: pb.WatchRequest, context: grpc.ServicerContext) -> Iterator[pb.Order]:
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+        return self._stop_calls.watch(request, context)
 
     def Confirm(self, request: pb.ConfirmRequest, context: grpc.ServicerContext) -> pb.ConfirmReply:
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+        return self._stop_calls.confirm(request, context)
 
     def StopRobots(self, request: pb.StopRobotsRequest, context: grpc.ServicerContext) -> Iterator[pb.Stopped]:
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+        return self._stop_calls.stop(request, context)
 
     def Join(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.JoinReply:
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
 
     def Renew(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.JoinReply:
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+
+    def end_watches(self) -> None:
+        """The fleet ends: nobody listens to it any more."""
+        self._stop_calls.stops.end()
 
     def report(self, cards: Sequence[AcceleratorCard]) -> float:
         """The fleet's own machine has these; returns after how many seconds it must be said again at the latest."""
