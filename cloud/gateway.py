@@ -148,7 +148,7 @@ class Gateway:
 
 
 class WeightsDoor:
-    """The weights socket: which version is newest, and parts of its file."""
+    """The weights socket: which version is offered, and parts of its file."""
 
     def __init__(
         self, run: str, store: WeightStore, config: GatewayConfig, *, keys: CurveKeys, allowed: Allowed
@@ -192,9 +192,9 @@ class WeightsDoor:
         if message.run != self._run:
             return encode(Refused("", "run", f"weights of run {message.run}, allowed {self._run}; ask its own gateway"))
         if isinstance(message, WeightsQuery):
-            newest = self._store.newest()
-            fresh = newest is not None and newest.number > message.have
-            return encode(WeightsOffer(msgspec.json.encode(newest) if fresh else b""))
+            offered = self._store.offered(anchor=message.have == 0)
+            fresh = offered is not None and offered.number > message.have
+            return encode(WeightsOffer(msgspec.json.encode(offered) if fresh else b""))
         length = min(message.length, self._config.part_bytes)
         data, total = self._store.read(message.number, message.offset, length)
         self.bytes += len(data)

@@ -189,7 +189,8 @@ class Link:
             self._orders = replace(old, run=run)
         self._spool.open_stream(self._live, self._ring.schema)
         root = self._config.root / "weights" / run
-        self.downlink = Downlink(root, run, self._config.link, schema=self._ring.schema.digest)
+        schema = self._ring.schema
+        self.downlink = Downlink(root, run, self._config.link, schema=schema.digest, action=schema.action)
 
     def _post(self) -> None:
         permit, counted_at = self.uplink.permits.get(self._live, (None, -1))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from user_rl.errors import WireError
 
 BITS = 10  # of a duration that are kept
-HALF = 2 ** (BITS - 1)
+HALF = 1 << (BITS - 1)
 LONGEST_US = 10**8  # 100 s; what takes longer counts as this
 FORMAT = 1
 
