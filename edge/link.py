@@ -35,6 +35,7 @@ from user_rl.config import build
 from user_rl.errors import ConfigError, StorageFull, UserRlError
 from user_rl.files import free_bytes
 from user_rl.log import Cursors, Log, LogConfig
+from user_rl.renewal import keep_in
 from user_rl.trust import Bundle, load_bundle
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,8 @@ class Link:
         self.uplink = Uplink(self._spool, link, self._saved)
         self.downlink: Downlink | None = None
         self._experience, self._weights = Connection(bundle), Connection(bundle)
-        self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s)
+        keep = keep_in(Path(config.bundle).expanduser())
+        self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s, keep)
         self._posted = 0
         self._saved_s = 0.0
         self._lost = False
@@ -142,6 +144,8 @@ class Link:
         )  # fmt: skip
 
     def _answer(self, answer: Answer) -> None:
+        if answer.revoked:
+            return self._lease.suspend()
         if answer.assignment is None or self._lost:
             self._lost = True
             return self._lease.lose()

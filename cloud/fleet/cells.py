@@ -91,6 +91,13 @@ class Cells:
         """A person takes it out of use; its lease ends."""
         self.save(replace(self._records[cell], held=False, quarantine=Quarantine(cause="person", reason=why)))
 
+    def expel(self, cell: str, why: str) -> None:
+        """Its name does not count any more: its lease ends, and signs of life under a new one bring it back."""
+        old = self._records[cell]
+        self._checks.miss(cell)
+        if old.held or old.quarantine is None:
+            self.save(replace(old, held=False, quarantine=old.quarantine or Quarantine(cause="lost", reason=why)))
+
     def admit(self, cell: str) -> None:
         """A person ends a quarantine; what is not confirmed has to be, within its time."""
         self.save(replace(self._records[cell], quarantine=None))

@@ -13,7 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from cloud.authority import Authority, fingerprint
+from cloud.authority import Authority
+from cloud.certificates import fingerprint
 from user_rl.errors import ConfigError, StorageCorrupt
 
 NOW_S = 1_800_000_000.0
