@@ -130,12 +130,10 @@ class Audit:
         return n, before
 
     def _last(self) -> tuple[int, str]:
-        """The number and hash of the newest line; of an empty log (0, FIRST)."""
-        for path in reversed(files_of(self.path.parent)):
-            n, line = last_line(path)
-            if n:
-                return n, line
-        return 0, FIRST
+        """The number and hash of the newest line; lines that somebody removed from the end leave a hole."""
+        ends = [last_line(path) for path in files_of(self.path.parent)]
+        head = _read_head(self.path.parent)
+        return max([(0, FIRST), *ends, *([(head.n, head.line)] if head else [])], key=lambda end: end[0])
 
 
 def local_name() -> str:
@@ -203,13 +201,17 @@ def verify(home: Path) -> list[str]:
     return found + _beside_head(home, n, before)
 
 
-def _beside_head(home: Path, n: int, before: str) -> list[str]:
+def _read_head(home: Path) -> _Head | None:
     try:
-        head = msgspec.json.decode((home / "audit.head").read_bytes(), type=_Head)
-    except FileNotFoundError:
+        return msgspec.json.decode((home / "audit.head").read_bytes(), type=_Head)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def _beside_head(home: Path, n: int, before: str) -> list[str]:
+    head = _read_head(home)
+    if head is None:
         return [] if n == 0 else ["audit.head is missing: the last lines may be, too"]
-    except msgspec.MsgspecError as error:
-        return [f"audit.head: {error}"]
     if head.n > n:
         return [f"the last line is {n}, and audit.head has seen line {head.n}: the last ones were removed"]
     if head.n == n and head.line != before:

@@ -39,8 +39,9 @@ def run_join(args: argparse.Namespace) -> str:
     invitation = load_bundle(args.file.expanduser())
     out: Path = (args.out or Path(f"{invitation.name}.bundle.json")).expanduser()
     bundle = join(invitation, out)
+    until = time.strftime("%Y-%m-%d", time.gmtime(bundle.expires_s))
     return (
-        f"{out}: {bundle.identity} until {time.strftime('%Y-%m-%d', time.gmtime(bundle.expires_s))}, renewed by itself; "
+        f"{out}: {bundle.identity} until {until}, renewed by itself; "
         f"next: user-rl-edge run name={bundle.name} bundle={out} home=~/edge ..."
     )
 

@@ -75,7 +75,7 @@ def certified_name(cert_pem: str) -> tuple[Kind, str]:
     word, _, name = str(common.value).partition(":")
     kind: Kind | None = next((kind for kind in get_args(Kind) if kind == word), None)
     if kind is None or not name:
-        raise WireError(f"a certificate of {common.value}, allowed KIND:NAME; bring both sides to one version")
+        raise WireError(f"a certificate of {word}:{name}, allowed KIND:NAME; bring both sides to one version")
     return kind, name
 
 
