@@ -89,6 +89,11 @@ class ServerChannel:
         return self._doorkeeper.refused
 
     @property
+    def connections(self) -> int:
+        """How many there are now, proven or not."""
+        return self._turnstile.connections
+
+    @property
     def socket(self) -> "zmq.Socket[bytes]":
         """For a poller only."""
         return self._socket
