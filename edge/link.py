@@ -38,6 +38,7 @@ from user_rl.config import build
 from user_rl.errors import ConfigError, StorageFull, UserRlError
 from user_rl.files import free_bytes
 from user_rl.log import Cursors, Log, LogConfig
+from user_rl.renewal import keep_in
 from user_rl.trust import Bundle, load_bundle
 
 log = logging.getLogger(__name__)
@@ -66,8 +67,9 @@ class Link:
         self.uplink = Uplink(self._spool, link, self._saved)
         self.downlink: Downlink | None = None
         self._experience, self._weights = Connection(bundle), Connection(bundle)
-        self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s)
-        self._watch = Watch(bundle, self._heart.card, shared.stop, config.root, self._clock)
+        keep = keep_in(Path(config.bundle).expanduser())
+        self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s, keep)
+        self._watch = Watch(lambda: self._heart.bundle, self._heart.card, shared.stop, config.root, self._clock)
         self._survivor = Survivor(shared)
         self._posted = 0
         self._posted_heard_s = 0.0
@@ -160,6 +162,8 @@ class Link:
         )  # fmt: skip
 
     def _answer(self, answer: Answer) -> None:
+        if answer.revoked:
+            return self._lease.suspend()
         if answer.assignment is None or self._lost:
             self._lost = True
             return self._lease.lose()

@@ -2,10 +2,12 @@
 
 TLS both ways; the server must prove the bundle's `server_name` whatever the address, so a tunnel changes nothing. Every
 call raises Unreachable (no answer: try later), Unauthorized (this name may not), LeaseLost (a newer boot has taken this
-cell's place: stop) or WireError (the request makes no sense). Thread-safe; make it after a fork, never before.
+cell's place: stop) or WireError (the request makes no sense). Thread-safe; make it after a fork, never before. Of a
+fleet with several addresses the next one is taken when one does not answer.
 """
 
 import dataclasses
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar, get_args
@@ -234,13 +236,24 @@ class FleetClient:
     """One enrolled name's calls to the fleet; `deadline_s` bounds each."""
 
     def __init__(self, bundle: Bundle, *, deadline_s: float = 5.0) -> None:
-        self.address, self._deadline_s = bundle.fleet_address, deadline_s
-        credentials = grpc.ssl_channel_credentials(
-            bundle.ca_pem.encode(), bundle.key_pem.encode(), bundle.cert_pem.encode()
-        )
-        options = (*OPTIONS, ("grpc.ssl_target_name_override", bundle.server_name))
-        self._channel = grpc.secure_channel(self.address, credentials, options=options)
-        self._stub = FleetStub(self._channel)
+        self._deadline_s, self._mutex = deadline_s, threading.Lock()
+        self._bundle, self._addresses = bundle, [bundle.fleet_address, *bundle.more_addresses]
+        self._open()
+
+    def use(self, bundle: Bundle) -> None:
+        """Goes on with other keys of the same name; calls that are under way end as Unreachable."""
+        with self._mutex:
+            self._bundle = bundle
+            self._channel.close()
+            self._open()
+
+    def join(self, request: pb.JoinRequest) -> pb.JoinReply:
+        """A certificate for new keys, of a join file's holder; see user_rl.joining. The same keys may ask again."""
+        return self._call(self._stub.Join, request)
+
+    def renew_certificate(self, request: pb.JoinRequest) -> pb.JoinReply:
+        """A new certificate for a new TLS key of the same name."""
+        return self._call(self._stub.Renew, request)
 
     def register(self, card: Card) -> Registered:
         """Says what this cell is; needed after every start of the daemon and after any Unreachable; may be repeated."""
@@ -311,12 +324,35 @@ class FleetClient:
             return method(request, timeout=self._deadline_s)
         except grpc.RpcError as error:
             raise self._translated(error) from error
+        except ValueError as error:  # what gRPC says of a channel that `use` or the next address has closed
+            raise Unreachable(f"the connection to the fleet at {self.address} was made anew; call again") from error
+
+    def _open(self) -> None:
+        bundle, self.address = self._bundle, self._addresses[0]
+        credentials = grpc.ssl_channel_credentials(
+            bundle.ca_pem.encode(), bundle.key_pem.encode(), bundle.cert_pem.encode()
+        )
+        options = (*OPTIONS, ("grpc.ssl_target_name_override", bundle.server_name))
+        self._channel = grpc.secure_channel(self.address, credentials, options=options)
+        self._stub = FleetStub(self._channel)
+
+    def _turn_to_next(self) -> None:
+        """The next call goes to the fleet's next address."""
+        with self._mutex:
+            if len(self._addresses) > 1:
+                self._addresses = [*self._addresses[1:], self._addresses[0]]
+                self._channel.close()
+                self._open()
 
     def _translated(self, error: grpc.RpcError) -> UserRlError:
         kind = _ERRORS.get(error.code(), Unreachable)
         text = error.details() or error.code().name
+        if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:  # it has answered
+            return Unreachable(f"the fleet at {self.address} has no room: {text}")
         if kind is Unreachable:
-            text = f"no answer from the fleet at {self.address}: {text}; see that user-rl fleet runs there, then again"
+            tried = self.address
+            self._turn_to_next()
+            text = f"no answer from the fleet at {tried}: {text}; see that user-rl fleet runs there, then again"
         return kind(text)
 
 
