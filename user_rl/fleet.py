@@ -7,21 +7,14 @@ fleet with several addresses the next one is taken when one does not answer.
 """
 
 import dataclasses
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, TypeVar, get_args
-
-import grpc
+from typing import Any, Literal, get_args
 
 from user_rl import control_pb2 as pb
 from user_rl.ask import AcceleratorsAsk, Ask, RobotsAsk
-from user_rl.control_pb2_grpc import FleetStub
-from user_rl.errors import LeaseLost, Unauthorized, Unreachable, UserRlError, WireError
-from user_rl.trust import Bundle
+from user_rl.fleet_connection import FleetConnection
 
-Request = TypeVar("Request")
-Reply = TypeVar("Reply")
 LeaseState = Literal["free", "held", "releasing"]
 Kind = Literal["cell", "accelerator"]
 State = Literal["free", "leased", "degraded", "quarantined", "lost"]
@@ -30,19 +23,6 @@ Role = Literal["learner", "inference"]
 
 FAULT = "fault"  # the state of a cell that must not be leased
 ROBOT, TELEOP = "robot", "teleop"  # names of parts; the others are cameras
-OPTIONS = (
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.keepalive_time_ms", 10_000),  # finds a connection that died without a word
-    ("grpc.keepalive_timeout_ms", 5_000),
-)
-_ERRORS: dict[grpc.StatusCode, type[UserRlError]] = {
-    grpc.StatusCode.PERMISSION_DENIED: Unauthorized,
-    grpc.StatusCode.UNAUTHENTICATED: Unauthorized,
-    grpc.StatusCode.FAILED_PRECONDITION: LeaseLost,
-    grpc.StatusCode.INVALID_ARGUMENT: WireError,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,20 +212,8 @@ class Resource:
     accelerator: AcceleratorCard | None = None
 
 
-class FleetClient:
+class FleetClient(FleetConnection):
     """One enrolled name's calls to the fleet; `deadline_s` bounds each."""
-
-    def __init__(self, bundle: Bundle, *, deadline_s: float = 5.0) -> None:
-        self._deadline_s, self._mutex = deadline_s, threading.Lock()
-        self._bundle, self._addresses = bundle, [bundle.fleet_address, *bundle.more_addresses]
-        self._open()
-
-    def use(self, bundle: Bundle) -> None:
-        """Goes on with other keys of the same name; calls that are under way end as Unreachable."""
-        with self._mutex:
-            self._bundle = bundle
-            self._channel.close()
-            self._open()
 
     def join(self, request: pb.JoinRequest) -> pb.JoinReply:
         """A certificate for new keys, of a join file's holder; see user_rl.joining. The same keys may ask again."""
@@ -308,52 +276,6 @@ class FleetClient:
     def admit(self, resource: str) -> None:
         """A person ends a quarantine; a check that still fails brings it back."""
         self._call(self._stub.AdmitResource, pb.AdmitResourceRequest(id=resource))
-
-    def close(self) -> None:
-        """Ends the connection; safe to call twice."""
-        self._channel.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _call(self, method: "grpc.UnaryUnaryMultiCallable[Request, Reply]", request: Request) -> Reply:
-        try:
-            return method(request, timeout=self._deadline_s)
-        except grpc.RpcError as error:
-            raise self._translated(error) from error
-        except ValueError as error:  # what gRPC says of a channel that `use` or the next address has closed
-            raise Unreachable(f"the connection to the fleet at {self.address} was made anew; call again") from error
-
-    def _open(self) -> None:
-        bundle, self.address = self._bundle, self._addresses[0]
-        credentials = grpc.ssl_channel_credentials(
-            bundle.ca_pem.encode(), bundle.key_pem.encode(), bundle.cert_pem.encode()
-        )
-        options = (*OPTIONS, ("grpc.ssl_target_name_override", bundle.server_name))
-        self._channel = grpc.secure_channel(self.address, credentials, options=options)
-        self._stub = FleetStub(self._channel)
-
-    def _turn_to_next(self) -> None:
-        """The next call goes to the fleet's next address."""
-        with self._mutex:
-            if len(self._addresses) > 1:
-                self._addresses = [*self._addresses[1:], self._addresses[0]]
-                self._channel.close()
-                self._open()
-
-    def _translated(self, error: grpc.RpcError) -> UserRlError:
-        kind = _ERRORS.get(error.code(), Unreachable)
-        text = error.details() or error.code().name
-        if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:  # it has answered
-            return Unreachable(f"the fleet at {self.address} has no room: {text}")
-        if kind is Unreachable:
-            tried = self.address
-            self._turn_to_next()
-            text = f"no answer from the fleet at {tried}: {text}; see that user-rl fleet runs there, then again"
-        return kind(text)
 
 
 def card_to_proto(card: Card) -> pb.Card:

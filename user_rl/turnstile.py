@@ -42,7 +42,7 @@ class PeerLimits:
     bytes_hz: float = 1e9
     burst_s: float = 2.0  # of each rate, at once
     per_key: int = 8  # connections
-    silent: int = 256  # connections that have not said anything, of all keys and of none
+    silent: int = 512  # connections that have not said anything, of all keys and of none
     peer_bytes: int = 2**28  # of one connection, waiting to be read
 
     def __post_init__(self) -> None:

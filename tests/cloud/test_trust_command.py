@@ -47,7 +47,7 @@ def test_a_time_that_is_none_is_refused(home: Path, argv: list[str], capsys: pyt
 def test_revoking_needs_the_kind_only_where_there_are_several(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     authority = Authority(home / "authority")
     for kind in ("edge", "labeller"):
-        authority.mint("arm", kind=kind, fleet_address="")  # type: ignore[arg-type]
+        authority.mint("arm", kind=kind, fleet_address="")
     assert run(home, "revoke", "arm") == 1
     assert "arm is enrolled as edge and labeller, allowed one kind; give --kind" in capsys.readouterr().err
     assert run(home, "revoke", "arm", "--kind", "labeller") == 0

@@ -222,7 +222,7 @@ def test_a_server_takes_no_more_messages_than_its_bytes_allow(bench: Bench) -> N
 @pytest.mark.parametrize("name", ["messages_hz", "small_hz", "bytes_hz", "burst_s", "per_key", "silent", "peer_bytes"])
 def test_a_limit_that_lets_nothing_pass_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} = 0, allowed more than 0; leave it out"):
-        PeerLimits(**{name: 0})  # type: ignore[arg-type]
+        PeerLimits(**{name: 0})
 
 
 def test_a_bucket_fills_with_time_up_to_its_burst_for_each_key() -> None:

@@ -9,7 +9,7 @@ import pytest
 from cloud.authority import Authority
 from cloud.fleet import FleetServer
 from user_rl import control_pb2 as pb
-from user_rl.fleet import OPTIONS
+from user_rl.fleet_connection import OPTIONS
 from user_rl.joining import make_request, new_tls_key
 from user_rl.trust import Bundle, Kind, new_curve_keys
 
