@@ -1,5 +1,7 @@
 """The watches: when each fires, which rule holds, and that a firing is counted and said once."""
 
+from dataclasses import replace
+
 import pytest
 
 from edge.safety import Rule, SafetyConfig, Signs, WatchConfig, Watchdogs
@@ -9,7 +11,7 @@ LIMIT_S = 0.5
 
 def config(rule: Rule = Rule.HOLD, **changes: WatchConfig) -> SafetyConfig:
     one = WatchConfig(limit_s=LIMIT_S, rule=rule)
-    return SafetyConfig(**{**dict.fromkeys(("state", "cameras", "operator", "link"), one), **changes})
+    return replace(SafetyConfig(state=one, cameras=one, operator=one, link=one), **changes)  # type: ignore[arg-type]
 
 
 def made(safety: SafetyConfig) -> Watchdogs:

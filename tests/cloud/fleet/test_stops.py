@@ -80,9 +80,9 @@ class Site:
         client.heartbeat(cell, BOOT, IDLE)
         return client
 
-    def ear(self, cell: str, client: EmergencyClient | None = None, **how: bool) -> Ear:
+    def ear(self, cell: str, client: EmergencyClient | None = None, *, confirms: bool = True) -> Ear:
         """An edge that listens by now."""
-        ear = Ear(client or self.edge(cell), cell, **how)
+        ear = Ear(client or self.edge(cell), cell, confirms=confirms)
         self.ears.append(ear)
         ear.wait(lambda: bool(ear.heard) or ear.error is not None)
         return ear
