@@ -8,6 +8,7 @@ from typing import Any
 from hal.embodiment import Layout
 from hal.guard import GuardConfig
 from user_rl.clock import Clock, FreeRunningClock, SystemClock
+from user_rl.tunnels import TunnelConfig
 
 
 class Pace(StrEnum):
@@ -72,6 +73,7 @@ class EdgeConfig:
     ring_bytes: int = 64 * 2**20
     spool_bytes: int = 8 * 2**30
     link: LinkConfig = field(default_factory=LinkConfig)
+    tunnel: TunnelConfig = field(default_factory=TunnelConfig)
 
     @property
     def root(self) -> Path:

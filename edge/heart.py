@@ -8,9 +8,11 @@ import queue
 import threading
 from dataclasses import dataclass
 
+from edge.fleet_line import FleetLine
+from edge.paths import Paths, Straight
 from user_rl.clock import Clock
 from user_rl.errors import LeaseLost, Unauthorized, Unreachable, WireError
-from user_rl.fleet import Assignment, Card, FleetClient, Status
+from user_rl.fleet import Assignment, Card, Status
 from user_rl.trust import Bundle
 
 log = logging.getLogger(__name__)
@@ -31,10 +33,10 @@ class Answer:
 class Heart:
     """Set `status` (and `card`, for another boot) whenever they change; take `answers`."""
 
-    def __init__(self, bundle: Bundle, card: Card, clock: Clock, every_s: float) -> None:
+    def __init__(self, bundle: Bundle, card: Card, clock: Clock, every_s: float, paths: Paths | None = None) -> None:
         self.card, self.status = card, Status(state="starting")
         self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._bundle, self._clock, self._every_s = bundle, clock, every_s
+        self._bundle, self._clock, self._every_s, self._paths = bundle, clock, every_s, paths or Straight()
         self._stop = threading.Event()
         self._hurry = threading.Event()
         self._registered: Card | None = None
@@ -57,18 +59,19 @@ class Heart:
 
     def _run(self) -> None:
         pause_s = self._every_s
-        with FleetClient(self._bundle, deadline_s=5.0) as fleet:
+        with FleetLine(self._bundle, self._paths, deadline_s=5.0) as line:
             while True:
                 last = self._stop.is_set()
-                pause_s = self._every_s if self._beat(fleet) else min(2 * pause_s, LONGEST_PAUSE_S)
+                pause_s = self._every_s if self._beat(line) else min(2 * pause_s, LONGEST_PAUSE_S)
                 if last:
                     return
                 self._hurry.wait(pause_s)
                 self._hurry.clear()
 
-    def _beat(self, fleet: FleetClient) -> bool:
+    def _beat(self, line: FleetLine) -> bool:
         card = self.card
         try:
+            fleet = line.client()
             if self._registered != card:
                 fleet.register(card)
                 self._registered = card

@@ -24,6 +24,7 @@ from edge.downlink import Downlink
 from edge.heart import Answer, Heart
 from edge.lease import Lease
 from edge.orders import Card, Orders, PartReport, Report, State
+from edge.paths import Paths, Straight, Tunnelled
 from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging
 from edge.ring import Ring
 from edge.shared import Shared
@@ -36,6 +37,7 @@ from user_rl.errors import ConfigError, StorageFull, UserRlError
 from user_rl.files import free_bytes
 from user_rl.log import Cursors, Log, LogConfig
 from user_rl.trust import Bundle, load_bundle
+from user_rl.tunnels import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,10 @@ HALTED = (State.NO_LEASE, State.FAULT, State.STOPPED)
 class Link:
     """Everything that link does, one `turn` at a time. One thread."""
 
-    def __init__(self, shared: Shared, ring: Ring, card: Card, config: EdgeConfig, bundle: Bundle) -> None:
+    def __init__(
+        self, shared: Shared, ring: Ring, card: Card, config: EdgeConfig, bundle: Bundle, *, paths: Paths
+    ) -> None:
+        self._paths = paths
         self._shared, self._ring, self._card, self._config, self._bundle = shared, ring, card, config, bundle
         self._clock: Clock = SystemClock()
         self._orders = shared.orders.read() or Orders(boot=boot_of(shared.boot, 0))
@@ -61,7 +66,7 @@ class Link:
         self.uplink = Uplink(self._spool, link, self._saved)
         self.downlink: Downlink | None = None
         self._experience, self._weights = Connection(bundle), Connection(bundle)
-        self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s)
+        self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s, paths)
         self._posted = 0
         self._saved_s = 0.0
         self._lost = False
@@ -93,12 +98,15 @@ class Link:
         """One round; False when there is nothing more to do at once."""
         now_s = self._clock.now_s()
         self._hear()
+        self._paths.turn(now_s)
         busy = self._spooler.turn(self.uplink.acknowledged, at_once=at_once)
         self.uplink.serve(self._orders.run, self._lease.record.token, self._live, now_s)
-        self._experience.connect(self._lease.record.experience_address, lambda: self.uplink.reconnected(now_s))
+        experience = self._paths.local(Traffic.EXPERIENCE, self._lease.record.experience_address)
+        self._experience.connect(experience, lambda: self.uplink.reconnected(now_s))
         busy |= self._experience.pump(self.uplink, now_s)
         if self.downlink is not None:
-            self._weights.connect(self._lease.record.weights_address, self.downlink.reconnected)
+            weights = self._paths.local(Traffic.WEIGHTS, self._lease.record.weights_address)
+            self._weights.connect(weights, self.downlink.reconnected)
             busy |= self._weights.pump(self.downlink, now_s)
         self._post()
         self._release_when_halted()
@@ -228,20 +236,24 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--shared", type=int, required=True, help="file descriptor of the shared memory")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True, help="process id of the daemon")
+    parser.add_argument("--line", type=int, help="file descriptor of the socket to the tunnel process")
     args = parser.parse_args(argv)
     stopping = StopFlag()
     become_child(args.parent)
     set_up_logging("link")
     try:
         config = build(EdgeConfig, json.loads(args.config.read_text()))
-        run(Shared(args.shared), config, stopping, lambda: os.getppid() != args.parent)
+        paths = Straight() if args.line is None else Tunnelled(args.line)
+        run(Shared(args.shared), config, stopping, lambda: os.getppid() != args.parent, paths)
     except UserRlError as error:
         log.error("%s", error)
         return Exit.CONFIG if isinstance(error, ConfigError) else Exit.CRASH
     return Exit.CLEAN
 
 
-def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], int], abandoned: Callable[[], bool]) -> None:
+def run(
+    shared: Shared, config: EdgeConfig, stopping: Callable[[], int], abandoned: Callable[[], bool], paths: Paths
+) -> None:
     """Waits for control's ring, then links until told to stop."""
     bundle = load_bundle(Path(config.bundle).expanduser())
     if bundle.name != config.name:
@@ -253,7 +265,7 @@ def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], int], abandon
         ring = shared.ring()
     card = shared.card.read()
     if ring is not None and card is not None:
-        link = Link(shared, ring, card, config, bundle)
+        link = Link(shared, ring, card, config, bundle, paths=paths)
         try:
             link.run(stopping, abandoned)
         finally:

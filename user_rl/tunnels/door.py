@@ -11,18 +11,18 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from user_rl.errors import Unreachable
-from user_rl.tunnels.relay import relay
+from user_rl.tunnels.relay import abandon, relay
 from user_rl.tunnels.session import Streams
 
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 MAX_CONNECTIONS = 64  # at one door at a time
-TABLE = Path("/proc/net/tcp")
+TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))  # gRPC reaches IPv4 through IPv6 sockets
 
 
 class Door:
@@ -33,6 +33,7 @@ class Door:
         self._server: asyncio.Server | None = None
         self._guests: set[asyncio.Task[None]] = set()
         self.address = ""
+        self._turned_away = 0
 
     @classmethod
     async def open(cls, dial: Callable[[], Awaitable[Streams]]) -> "Door":
@@ -53,8 +54,10 @@ class Door:
 
     def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._guests) >= MAX_CONNECTIONS or not is_ours(writer.get_extra_info("socket")):
-            log.warning("a connection to %s is turned away: another user's, or one too many", self.address)
-            return writer.close()
+            if not self._turned_away:
+                log.warning("a connection to %s is turned away: another user's, or one too many", self.address)
+            self._turned_away += 1
+            return abandon(writer)
         guest = asyncio.ensure_future(self._join(reader, writer))
         self._guests.add(guest)
         guest.add_done_callback(self._guests.discard)
@@ -66,18 +69,18 @@ class Door:
         except Unreachable as error:
             log.debug("%s: %s", self.address, error)
         finally:
-            writer.close()
+            abandon(writer)
 
 
-def is_ours(accepted: socket.socket, table: Path = TABLE) -> bool:
+def is_ours(accepted: socket.socket, tables: Iterable[Path] = TABLES) -> bool:
     """Whether the other end of a loopback connection belongs to this user or to root; True where nobody can tell."""
     try:
-        lines = table.read_text().splitlines()[1:]
-        wanted = [_key(accepted.getpeername()), _key(accepted.getsockname())]
+        lines = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()]
+        far, near = _key(accepted.getpeername()), _key(accepted.getsockname())
     except OSError:
         return True
-    owners = [int(fields[7]) for fields in map(str.split, lines) if fields[1:3] == wanted]
-    return bool(owners) and owners[0] in (os.getuid(), 0)
+    owners = [int(line[7]) for line in lines if line[1].endswith(far) and line[2].endswith(near)]
+    return not lines or (bool(owners) and owners[0] in (os.getuid(), 0))
 
 
 def _key(address: tuple[str, int]) -> str:

@@ -1,12 +1,13 @@
 """The known_hosts file: how a jump host's key gets into it, by a person who has compared it. Never by itself."""
 
+import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from user_rl.errors import Unreachable
 from user_rl.files import write_atomically
-from user_rl.tunnels.ssh import PORT, library, split_via
+from user_rl.tunnels.ssh import PORT, check_library, split_via
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +28,13 @@ class HostKey:
 
 async def fetch_host_key(via: str, within_s: float) -> HostKey:
     """Asks USER@HOST[:PORT] for its key, without logging in; raises Unreachable."""
-    asyncssh = library()
+    check_library()
+    import asyncssh
+
     _, host, port = split_via(via)
     try:
-        key = await asyncssh.get_server_host_key(host, port, config=None, connect_timeout=within_s)
+        async with asyncio.timeout(within_s):
+            key = await asyncssh.get_server_host_key(host, port, config=None)
     except (OSError, asyncssh.Error) as error:
         raise Unreachable(f"no SSH at {host}:{port}: {error}; see the address") from error
     if key is None:
@@ -49,5 +53,6 @@ def remember(path: Path, key: HostKey) -> None:
     name = key.line.split()[0]
     lines = path.read_text().splitlines() if path.is_file() else []
     kept = [line for line in lines if line.split(" ", 1)[0] != name]
+    text = "".join(f"{line}\n" for line in [*kept, key.line])
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-    write_atomically(Path(os.path.realpath(path)), "".join(f"{line}\n" for line in [*kept, key.line]).encode(), mode=mode)
+    write_atomically(Path(os.path.realpath(path)), text.encode(), mode=mode)

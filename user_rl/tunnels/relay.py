@@ -5,7 +5,6 @@ TCP's and SSH's windows hold back whoever sends.
 """
 
 import asyncio
-import contextlib
 import logging
 
 from user_rl.tunnels.session import Reader, Streams, Writer
@@ -23,12 +22,20 @@ async def relay(one: Streams, other: Streams) -> None:
     finally:
         for way in ways:
             way.cancel()
-        for end in await asyncio.gather(*ways, return_exceptions=True):
+        ends = await asyncio.gather(*ways, return_exceptions=True)
+        for end in ends:
             if isinstance(end, Exception):  # a connection that breaks: of asyncio or of asyncssh
                 log.debug("a relayed connection broke: %r", end)
         for _, writer in (one, other):
-            with contextlib.suppress(OSError):
-                writer.close()
+            abandon(writer) if any(ends) else writer.close()
+
+
+def abandon(writer: Writer) -> None:
+    """Closes a connection at once, whatever has not been read of it."""
+    if isinstance(writer, asyncio.StreamWriter):
+        writer.transport.abort()
+    else:
+        writer.close()
 
 
 async def _pump(reader: Reader, writer: Writer) -> None:

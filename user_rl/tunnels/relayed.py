@@ -1,4 +1,4 @@
-"""Relayed: a tunnel of doors on this machine, and one kept session for each class of traffic. SSH and SOCKS are such."""
+"""Relayed: a tunnel of doors on this machine and one kept session for each class of traffic. SSH and SOCKS are such."""
 
 import random
 from collections.abc import Awaitable, Callable, Mapping

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from user_rl.errors import ConfigError, Unauthorized
 from user_rl.tunnels.backoff import Backoff, BackoffConfig
 from user_rl.tunnels.session import Keeper
-from user_rl.tunnels.ssh import SshConfig, SshSession, library, open_ssh
+from user_rl.tunnels.ssh import SshConfig, SshSession, open_ssh
 from user_rl.tunnels.tunnel import split_address
 
 LISTEN = "127.0.0.1"
@@ -31,10 +31,10 @@ class Port:
 
 def port_from_text(text: str) -> Port:
     """PORT or PORT:HOST:PORT; raises ConfigError."""
-    number, _, address = text.partition(":")
+    number, colon, address = text.partition(":")
     if not number.isdecimal() or not 0 < int(number) <= 65535:
         raise ConfigError(f"port {text!r}, allowed PORT or PORT:HOST:PORT with ports of 1 to 65535; correct it")
-    host, port = split_address(address or f"127.0.0.1:{number}")
+    host, port = split_address(address if colon else f"127.0.0.1:{number}")
     return Port(number=int(number), host=host, port=port)
 
 
@@ -64,15 +64,16 @@ class _Opening:
     port: Port
 
     async def __call__(self) -> SshSession:
-        asyncssh = library()
+        import asyncssh
+
         session = await open_ssh(self.config)
         port = self.port
         try:
             await session.connection.forward_remote_port(LISTEN, port.number, port.host, port.port)
-        except asyncssh.Error as error:
+        except (asyncssh.Error, asyncssh.ChannelListenError) as error:
             session.close()
             raise Unauthorized(
-                f"{self.config.via} does not listen on {LISTEN}:{port.number}: {error.reason}; free the port there (an "
+                f"{self.config.via} does not listen on {LISTEN}:{port.number}: {error}; free the port there (an "
                 "old connection's may linger), or allow it in its sshd_config (AllowTcpForwarding, PermitListen)"
             ) from error
         return session

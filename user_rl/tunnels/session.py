@@ -12,6 +12,7 @@ from user_rl.tunnels.tunnel import OPEN
 log = logging.getLogger(__name__)
 
 FRESH_S = 10.0  # a failed dial is told of for so long
+WELL = ("", float("-inf"))  # no dial has failed
 
 
 class Reader(Protocol):
@@ -53,12 +54,14 @@ class Keeper:
         self._name, self._open, self._backoff = name, open_session, backoff
         self._session: Session | None = None
         self._why, self._told = "opening", ""
-        self._failed: tuple[str, float] = "", float("-inf")
+        self._failed: tuple[str, float] = WELL
         self._task = asyncio.create_task(self._run(), name=f"keep {name}")
 
     @property
     def state(self) -> str:
-        """In words."""
+        """In words; raises what ended the watch, if anything did: a bug, and the process is better begun anew."""
+        if self._task.done() and not self._task.cancelled():
+            self._task.result()
         if self._session is None:
             return self._why
         what, when_s = self._failed
@@ -93,7 +96,7 @@ class Keeper:
             self._say(logging.WARNING if isinstance(error, Unreachable) else logging.ERROR, str(error))
             return 0.0
         log.info("the %s is open", self._name)
-        self._told, began_s = "", now_s()
+        self._told, self._failed, began_s = "", WELL, now_s()
         why = await self._session.lost()
         self._end()
         self._say(logging.WARNING, f"lost: {why}")

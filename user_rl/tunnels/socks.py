@@ -33,7 +33,9 @@ class SocksConfig:
 
     def __post_init__(self) -> None:
         if self.connect_s <= 0 or self.probe_s <= 0:
-            raise ValueError(f"connect_s = {self.connect_s}, probe_s = {self.probe_s}, allowed more than 0; change them")
+            raise ValueError(
+                f"connect_s = {self.connect_s}, probe_s = {self.probe_s}, allowed more than 0; change them"
+            )
 
     def check(self) -> None:
         """Raises ValueError naming what is missing for use."""

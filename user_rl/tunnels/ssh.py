@@ -6,6 +6,8 @@ taken up without a restart. No password, no compression, nobody's ~/.ssh/config.
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +46,9 @@ class SshConfig:
         """Raises ValueError naming what is missing for use."""
         split_via(self.via)
         if not self.known_hosts:
-            raise ValueError("ssh.known_hosts is empty, allowed a file with the jump host's key; write it: --learn-host")
+            raise ValueError(
+                "ssh.known_hosts is empty, allowed a file with the jump host's key; --learn-host writes it"
+            )
         if bool(self.key_file) == self.agent:
             raise ValueError(
                 f"ssh.key_file = {self.key_file!r} and ssh.agent = {self.agent}, allowed one of them; give a key file, "
@@ -65,19 +69,21 @@ def split_via(via: str) -> tuple[str, str, int]:
 
 async def open_ssh(config: SshConfig) -> "SshSession":
     """A session; raises ConfigError, Unauthorized (a person must act) or Unreachable."""
-    asyncssh = library()
+    check_library()
+    import asyncssh
+
     user, host, port = split_via(config.via)
     known = Path(config.known_hosts).expanduser()
     if not known.is_file():
         raise ConfigError(f"ssh.known_hosts {known}: no such file; write it with user-rl-edge tunnel --learn-host")
     try:
-        keys = await _keys(config)
-        connection = await asyncssh.connect(
-            host, port, username=user, known_hosts=str(known), client_keys=keys, agent_path=None, config=None,
-            preferred_auth="publickey", compression_algs=None, keepalive_interval=config.keepalive_s,
-            keepalive_count_max=config.keepalive_missed, connect_timeout=config.connect_s,
-            login_timeout=config.connect_s, client_version="user-rl",
-        )  # fmt: skip
+        async with _keys(config) as keys:
+            connection = await asyncssh.connect(
+                host, port, username=user, known_hosts=str(known), client_keys=keys, agent_path=None, config=None,
+                preferred_auth="publickey", compression_algs=None, keepalive_interval=config.keepalive_s,
+                keepalive_count_max=config.keepalive_missed, connect_timeout=config.connect_s,
+                login_timeout=config.connect_s, client_version="user-rl",
+            )  # fmt: skip
     except asyncssh.HostKeyNotVerifiable as error:
         raise ConfigError(
             f"{host}:{port} is not the host in {known} ({error.reason}); NOTHING was sent. Find out why its key is "
@@ -100,7 +106,8 @@ class SshSession:
         self.connection, self._name = connection, name
 
     async def dial(self, host: str, port: int) -> Streams:
-        asyncssh = library()
+        import asyncssh
+
         try:
             reader, writer = await self.connection.open_connection(host, port, encoding=None)
         except (asyncssh.Error, OSError) as error:
@@ -116,25 +123,35 @@ class SshSession:
         self.connection.abort()
 
 
-async def _keys(config: SshConfig) -> "list[asyncssh.SSHKeyPair] | asyncssh.SSHKey":
-    asyncssh = library()
-    if config.agent:
-        agent = await asyncssh.connect_agent(os.environ.get("SSH_AUTH_SOCK", ""))
-        return list(await agent.get_keys())
+@asynccontextmanager
+async def _keys(config: SshConfig) -> "AsyncIterator[list[asyncssh.SSHKeyPair] | asyncssh.SSHKey]":
+    """What to log in with; an agent's keys are its own, so it stays connected meanwhile."""
+    import asyncssh
+
+    if not config.agent:
+        yield await asyncio.to_thread(_read_key, config)  # a passphrase is stretched on purpose: it takes a while
+        return
+    async with asyncssh.connect_agent(os.environ.get("SSH_AUTH_SOCK", "")) as agent:
+        yield list(await agent.get_keys())
+
+
+def _read_key(config: SshConfig) -> "asyncssh.SSHKey":
+    import asyncssh
+
     path, word = Path(config.key_file).expanduser(), None
     if config.passphrase_file:
         word = read_private(Path(config.passphrase_file).expanduser()).decode().rstrip("\n")
-    data = read_private(path)
-    try:  # a passphrase is stretched on purpose: it takes a while
-        return await asyncio.to_thread(asyncssh.import_private_key, data, word)
-    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-        raise ConfigError(f"ssh.key_file {path}: {error}; give a private key and the passphrase_file it needs") from error
-
-
-def library():  # type: ignore[no-untyped-def]  # noqa: ANN201  # a module
-    """asyncssh; raises ConfigError where it is not installed."""
     try:
-        import asyncssh
+        return asyncssh.import_private_key(read_private(path), word)
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        raise ConfigError(
+            f"ssh.key_file {path}: {error}; give a private key and the passphrase_file it needs"
+        ) from error
+
+
+def check_library() -> None:
+    """Raises ConfigError where asyncssh is not installed."""
+    try:
+        import asyncssh  # noqa: F401
     except ImportError as error:
-        raise ConfigError("tunnel.kind = ssh needs asyncssh, which is not installed; pip install 'user-rl[ssh]'") from error
-    return asyncssh
+        raise ConfigError("tunnel.kind = ssh needs asyncssh, which is not here; pip install 'user-rl[ssh]'") from error

@@ -9,9 +9,10 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -137,7 +138,7 @@ class Echo:
         self._tasks: set[asyncio.Task[None]] = set()
         self.address = ""
 
-    async def __aenter__(self) -> "Echo":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._greet, "127.0.0.1", 0)
         self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
@@ -220,9 +221,8 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-async def until(condition: "object", within_s: float = 30.0) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
     """Returns when `condition()` is true; fails after `within_s`."""
-    assert callable(condition)
     async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.02)

@@ -11,8 +11,8 @@ from tests.user_rl.tunnels.rig import Echo, Proxy, make_key, needs_sshd, sshd
 from user_rl.config import build
 from user_rl.errors import ConfigError
 from user_rl.tunnels import TunnelConfig, make_tunnel
-from user_rl.tunnels.ssh import SshConfig, split_via
 from user_rl.tunnels.socks import SocksConfig
+from user_rl.tunnels.ssh import SshConfig, split_via
 from user_rl.tunnels.testing import check_tunnel
 
 pytestmark = pytest.mark.slow
