@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cloud.resources_arguments import add_resources
+from cloud.tunnel_arguments import add_tunnel
 from user_rl.errors import UserRlError
 
 HOME = "~/.user-rl"
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_label(commands)
     _add_fleet(commands)
     add_resources(commands, home=HOME).set_defaults(command=_resources)
+    add_tunnel(commands).set_defaults(command=_tunnel)
     return parser
 
 
@@ -167,6 +169,12 @@ def _resources(args: argparse.Namespace) -> int:
     from cloud.resources import run_resources
 
     return run_resources(args, _console())
+
+
+def _tunnel(args: argparse.Namespace) -> int:
+    from cloud.tunnel_command import run_tunnel
+
+    return run_tunnel(args, ask=input, say=lambda line: print(line, flush=True))
 
 
 def _enroll(args: argparse.Namespace) -> int:

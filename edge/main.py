@@ -3,6 +3,7 @@
 user-rl-edge run [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge eval --weights FOLDER --episodes N --seed S [--json FILE] [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge clear --home FOLDER [--yes]
+user-rl-edge tunnel --learn-host [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge discover [--json] [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge doctor [--json] [--move] [--config FILE.json] [KEY=VALUE ...]
 """
@@ -23,6 +24,7 @@ from edge.table import terminal_width
 from hal.make import CellConfig, cell_store
 from user_rl.config import Tree, build, compose, defaults
 from user_rl.errors import ConfigError, UserRlError
+from user_rl.tunnels.ssh import SshConfig
 
 CELL_KEYS = ("robot", "task", "cameras", "teleop", "guard", "layout")
 GROUPS = ({"robot": "panda_sim"}, {"task": "peg_insertion"}, {"cameras": "none"}, {"teleop": "none"})
@@ -32,6 +34,7 @@ COMMANDS = {
     "run": "run the daemon until SIGTERM or ^C",
     "eval": "evaluate a weight version",
     "discover": "what hardware this controller has and reaches",
+    "tunnel": "let a person confirm the jump host's key (--learn-host)",
     "doctor": "check a real cell before it runs, and say what to fix",
 }
 
@@ -50,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         tree = configuration(args.config, args.overrides)
         if args.command == "run":
             return edge.daemon.run(tree, stopping=StopFlag(signal.SIGTERM, signal.SIGINT))
+        if args.command == "tunnel":
+            return _learn_host(tree)
         return _doctor(args, tree) if args.command == "doctor" else _evaluate(args, tree)
     except UserRlError as error:
         print(f"user-rl-edge: {error}", file=sys.stderr)
@@ -89,6 +94,13 @@ def _sure(question: str) -> bool:
     if not sys.stdin.isatty():
         raise ConfigError("clear asks a person, and there is no terminal; look at the robot, then add --yes")
     return input(question).strip().lower() in ("y", "yes")
+
+
+def _learn_host(tree: Tree) -> int:
+    from user_rl.tunnels.learning import learn_host
+
+    ssh = build(SshConfig, tree.get("tunnel", {}).get("ssh", {}), "tunnel.ssh.")
+    return Exit.CLEAN if learn_host(ssh.via, ssh.known_hosts, ask=input, say=print) else Exit.CONFIG
 
 
 def _evaluate(args: argparse.Namespace, tree: Tree) -> int:
@@ -143,6 +155,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
         if name == "eval":
             _evaluation_arguments(command)
+        elif name == "tunnel":
+            command.add_argument("--learn-host", action="store_true", required=True, help="show it, ask, write it down")
         elif name == "discover":
             _discovery_arguments(command)
         elif name == "doctor":

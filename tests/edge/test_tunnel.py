@@ -1,5 +1,6 @@
 """The tunnel process under a real daemon: rows flow through it, and it may be killed at any instant."""
 
+import asyncio
 import random
 import signal
 import socket
@@ -7,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from edge.main import main
 from edge.paths import ASK_S, FORGET_S, SILENT_S, Found, Straight, Tunnelled, Wanted
 from edge.tunnel import Desk
 from tests.edge.plant import plant, wait_for
@@ -75,27 +78,30 @@ def test_without_a_tunnel_an_address_is_itself() -> None:
     assert paths.states() == {}
 
 
+def asked(there: socket.socket) -> Wanted:
+    return msgspec.msgpack.decode(there.recv(2**16), type=Wanted)
+
+
+def say(there: socket.socket, port: int) -> None:
+    ways = ((Traffic.WEIGHTS, "gpu:1", f"127.0.0.1:{port}"),)
+    there.send(msgspec.msgpack.encode(Found(ways, {Traffic.WEIGHTS: "open"})))
+
+
 def test_link_asks_until_it_is_told_and_takes_the_newest_answer(pair: tuple[Tunnelled, socket.socket]) -> None:
     paths, there = pair
-    import msgspec
-
-    ask = lambda: msgspec.msgpack.decode(there.recv(2**16), type=Wanted)  # noqa: E731
-    say = lambda port: there.send(  # noqa: E731
-        msgspec.msgpack.encode(Found(((Traffic.WEIGHTS, "gpu:1", f"127.0.0.1:{port}"),), {Traffic.WEIGHTS: "open"}))
-    )
     paths.turn(0.0)
-    assert ask() == Wanted(())
+    assert asked(there) == Wanted(())
     assert paths.local(Traffic.WEIGHTS, "tcp://gpu:1") == ""
     paths.turn(0.01)  # something new is asked for at once
-    assert ask() == Wanted(((Traffic.WEIGHTS, "gpu:1"),))
-    say(7)
+    assert asked(there) == Wanted(((Traffic.WEIGHTS, "gpu:1"),))
+    say(there, 7)
     paths.turn(0.02)
     assert paths.local(Traffic.WEIGHTS, "tcp://gpu:1") == "tcp://127.0.0.1:7"
     assert paths.local(Traffic.WEIGHTS, "gpu:1") == "127.0.0.1:7"
     assert paths.states() == {Traffic.WEIGHTS: "open"}
-    say(8)  # a successor's
+    say(there, 8)  # a successor's
     paths.turn(0.01 + ASK_S)
-    assert ask() == Wanted(((Traffic.WEIGHTS, "gpu:1"),))
+    assert asked(there) == Wanted(((Traffic.WEIGHTS, "gpu:1"),))
     assert paths.local(Traffic.WEIGHTS, "gpu:1") == "127.0.0.1:8"
     paths.turn(1.0 + SILENT_S)
     assert paths.states() == {Traffic.WEIGHTS: "the tunnel process does not answer"}
@@ -103,8 +109,6 @@ def test_link_asks_until_it_is_told_and_takes_the_newest_answer(pair: tuple[Tunn
 
 
 def test_what_nobody_asks_for_any_more_is_forgotten(pair: tuple[Tunnelled, socket.socket]) -> None:
-    import msgspec
-
     paths, there = pair
     paths.turn(0.0)
     for n in range(1000):
@@ -113,7 +117,7 @@ def test_what_nobody_asks_for_any_more_is_forgotten(pair: tuple[Tunnelled, socke
     paths.local(Traffic.WEIGHTS, "gpu:1")
     paths.turn(FORGET_S + 1)
     there.recv(2**16), there.recv(2**16)
-    assert msgspec.msgpack.decode(there.recv(2**16), type=Wanted) == Wanted(((Traffic.WEIGHTS, "gpu:1"),))
+    assert asked(there) == Wanted(((Traffic.WEIGHTS, "gpu:1"),))
 
 
 def test_a_tunnel_that_is_not_there_blocks_nobody(pair: tuple[Tunnelled, socket.socket]) -> None:
@@ -132,8 +136,6 @@ async def _answers(desk: Desk) -> list[Found]:
 
 
 def test_the_tunnel_process_opens_and_ends_what_link_names(caplog: pytest.LogCaptureFixture) -> None:
-    import asyncio
-
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:
         tunnel = make_tunnel(TunnelConfig(), random.Random(0))
@@ -146,3 +148,15 @@ def test_the_tunnel_process_opens_and_ends_what_link_names(caplog: pytest.LogCap
     ]
     assert [set(answer.states) for answer in found][2] == {Traffic.WEIGHTS}
     assert "address 'nonsense', allowed HOST:PORT" in caplog.text
+
+
+@needs_sshd
+@pytest.mark.slow
+def test_the_operator_is_shown_the_key_of_the_configured_jump_host(
+    jump: Sshd, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["tunnel", "--learn-host", f"tunnel.ssh.via={jump.via}", f"tunnel.ssh.known_hosts={jump.known_hosts}"]
+    assert main(argv) == 0
+    assert "with this very key: SHA256:" in capsys.readouterr().out
+    assert main(argv[:3]) == 2
+    assert "no known_hosts file is named" in capsys.readouterr().err

@@ -6,12 +6,17 @@ from pathlib import Path
 
 from user_rl.errors import ConfigError
 from user_rl.tunnels.hosts import fetch_host_key, known, remember
+from user_rl.tunnels.ssh import split_via
 
 
 def learn_host(via: str, known_hosts: str, *, ask: Callable[[str], str], say: Callable[[str], None]) -> bool:
     """Shows the key's fingerprint and writes it down if `ask` is answered by it; whether the host is known now."""
     if not known_hosts:
         raise ConfigError("no known_hosts file is named; say where the key is to be written")
+    try:
+        split_via(via)
+    except ValueError as error:
+        raise ConfigError(f"{error}") from error
     path = Path(known_hosts).expanduser()
     key = asyncio.run(fetch_host_key(via, within_s=10.0))
     if known(path, key):

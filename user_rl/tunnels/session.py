@@ -53,7 +53,7 @@ class Keeper:
     def __init__(self, name: str, open_session: Callable[[], Awaitable[Session]], backoff: Backoff) -> None:
         self._name, self._open, self._backoff = name, open_session, backoff
         self._session: Session | None = None
-        self._why, self._told = "opening", ""
+        self._why, self._told = "not open yet", ""
         self._failed: tuple[str, float] = WELL
         self._task = asyncio.create_task(self._run(), name=f"keep {name}")
 
