@@ -5,10 +5,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from edge.logs import LogConfig
 from hal.embodiment import Layout
 from hal.guard import GuardConfig
 from user_rl.clock import Clock, FreeRunningClock, SystemClock
 from user_rl.tunnels import TunnelConfig
+
+HALT_COMMAND_S = 10.0  # an out-of-band halt command may take so long
 
 
 class Pace(StrEnum):
@@ -74,6 +77,7 @@ class EdgeConfig:
     spool_bytes: int = 8 * 2**30
     link: LinkConfig = field(default_factory=LinkConfig)
     tunnel: TunnelConfig = field(default_factory=TunnelConfig)
+    log: LogConfig = field(default_factory=LogConfig)
 
     @property
     def root(self) -> Path:
@@ -99,6 +103,11 @@ class EdgeConfig:
     def reopens(self) -> bool:
         """Whether a robot that did not answer is opened again."""
         return self.restart_control is not False
+
+    @property
+    def end_s(self) -> float:
+        """How long a stop may take: control and its halt command, then link, then the tunnel."""
+        return self.stop_s + HALT_COMMAND_S + 2 * (self.drain_s + self.stop_s)
 
     def clock(self) -> Clock:
         """What paces the loop."""

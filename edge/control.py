@@ -14,6 +14,7 @@ from pathlib import Path
 from edge.config import EdgeConfig, Realtime
 from edge.desk import Desk
 from edge.fault import latch, read_fault
+from edge.logs import set_up_logs
 from edge.loop import control
 from edge.orders import Card, Report, State
 from edge.pacer import Pacer
@@ -66,6 +67,7 @@ def main(argv: list[str] | None = None, *, make: MakeCell = cell_from_config) ->
 def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], bool], make: MakeCell) -> None:
     """Opens the cell and runs the loop over it; closes it whatever happens."""
     clock, idle = config.clock(), SystemClock()
+    set_up_logs("control", config.name, config.log, run=shared.run)
     shared.pulse.promise(idle.now_s() + config.reset_s)
     cell = make(config, clock)
     check_silence(cell, config)

@@ -23,8 +23,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.config import EdgeConfig
+from edge.config import HALT_COMMAND_S, EdgeConfig
 from edge.fault import read_fault
+from edge.logs import set_up_logs
+from edge.notify import Notifier
 from edge.process import Exit
 from edge.shared import Shared, make_shared
 from hal.robot import OnSilence
@@ -37,7 +39,6 @@ POLL_S = 0.02  # between two looks at the pulse
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
 LONGEST_TUNNEL_PAUSE_S = 1.0  # it has pauses of its own towards the other side
 STEADY_S = 20.0  # a child that lived so long starts with the short pause again
-HALT_COMMAND_S = 10.0
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # a small matrix product must not wake the others
 
 
@@ -100,6 +101,7 @@ def run(tree: Mapping[str, Any], *, stopping: Callable[[], int], programs: Progr
     config.root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(config.root / "lock", wait_s=config.stop_s + config.drain_s)
     shared = make_shared(os.urandom(16))
+    set_up_logs("halt", config.name, config.log, run=shared.run)
     try:
         path = config.root / "config.json"
         write_atomically(path, json.dumps(tree, indent=1).encode(), mode=0o600)
@@ -136,6 +138,7 @@ class Daemon:
 
     def __init__(self, config: EdgeConfig, shared: Shared, control: Child, link: Child, *others: Child) -> None:
         self._config, self._shared, self._control, self._link = config, shared, control, link
+        self._notifier = Notifier()
         self._children = (control, link, *others)  # the others are started again always
 
     def run(self, stopping: Callable[[], int]) -> int:
@@ -144,12 +147,20 @@ class Daemon:
         try:
             for child in self._children:
                 child.start()
+            self._notifier.ready()
             while code is None and not stopping():
                 self._wait()
+                self._notifier.turn(time.monotonic(), self._words)
                 code = self._watch()
         finally:
             self._stop()
         return Exit.CLEAN if code is None else code
+
+    def _words(self) -> str:
+        report = self._shared.report.read()
+        if report is None:
+            return "starting"
+        return f"{report.state}{report.reason and ': '}{report.reason}, episode {report.episode}, step {report.step}"
 
     def _wait(self) -> None:
         """Until a child ends, at most until the next look at the pulse."""
@@ -219,6 +230,7 @@ class Daemon:
             log.error("THE ROBOT MAY STILL MOVE: %s; use the emergency stop", error)
 
     def _stop(self) -> None:
+        self._notifier.stopping(self._config.end_s)
         if self._control.stop(self._config.stop_s) != Exit.CLEAN:
             self._halt_robot()
         for child in self._children[1:]:  # link first: it drains through the tunnel

@@ -44,6 +44,11 @@ class Heart:
         self._offset = (float("inf"), 0.0, 0.0)  # round trip, offset, when
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
 
+    @property
+    def state(self) -> str:
+        """The way to the fleet in words; `open` when it is."""
+        return self._complaint or ("open" if self._registered else "not registered yet")
+
     def start(self) -> None:
         self._thread.start()
 

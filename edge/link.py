@@ -23,12 +23,14 @@ from edge.connection import Connection
 from edge.downlink import Downlink
 from edge.heart import Answer, Heart
 from edge.lease import Lease
+from edge.logs import LastTrouble, set_up_logs
 from edge.orders import Card, Orders, PartReport, Report, State
 from edge.paths import Paths, Straight, Tunnelled
 from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging
 from edge.ring import Ring
 from edge.shared import Shared
 from edge.spooler import Spooler, boot_of, stream_name
+from edge.standing import Standing, StatusFile, make_standing
 from edge.uplink import Uplink
 from user_rl import fleet
 from user_rl.clock import Clock, SystemClock
@@ -67,6 +69,8 @@ class Link:
         self.downlink: Downlink | None = None
         self._experience, self._weights = Connection(bundle), Connection(bundle)
         self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s, paths)
+        self._status_file, self._trouble = StatusFile(config.root, self._clock), LastTrouble()
+        logging.getLogger().addHandler(self._trouble)
         self._posted = 0
         self._saved_s = 0.0
         self._lost = False
@@ -111,13 +115,32 @@ class Link:
         self._post()
         self._release_when_halted()
         self._save(now_s)
+        if self._status_file.due(now_s):
+            self._status_file.write(self.standing())
         return busy
 
     def close(self) -> None:
         """Closes sockets and files; what the ring holds stays there."""
         self._save(float("inf"))
+        logging.getLogger().removeHandler(self._trouble)
         for part in (self._experience, self._weights, self._cursors, self._spool):
             part.close()
+
+    def standing(self) -> Standing:
+        """How the daemon stands, for `user-rl-edge status`."""
+        now_s, report = self._clock.now_s(), self._shared.report.read() or Report()
+        connections = {
+            "fleet": self._heart.state, "experience": self._experience.state(now_s),
+            "weights": self._weights.state(now_s),
+        }  # fmt: skip
+        standing = make_standing(
+            self._config.name, report, self._lease, self._spool, self.uplink, connections=connections,
+            tunnel=self._paths.states(), trouble=self._trouble, clock=self._clock,
+        )  # fmt: skip
+        return replace(
+            standing, boot=self._orders.boot, rows=self._ring.head, fetched=self._orders.weights_number,
+            blocked=self._spooler.blocked, disk_free_bytes=free_bytes(self._config.root),
+        )  # fmt: skip
 
     @property
     def _live(self) -> str:
@@ -243,8 +266,10 @@ def main(argv: list[str] | None = None) -> int:
     set_up_logging("link")
     try:
         config = build(EdgeConfig, json.loads(args.config.read_text()))
+        shared = Shared(args.shared)
+        set_up_logs("link", config.name, config.log, run=shared.run)
         paths = Straight() if args.line is None else Tunnelled(args.line)
-        run(Shared(args.shared), config, stopping, lambda: os.getppid() != args.parent, paths)
+        run(shared, config, stopping, lambda: os.getppid() != args.parent, paths)
     except UserRlError as error:
         log.error("%s", error)
         return Exit.CONFIG if isinstance(error, ConfigError) else Exit.CRASH

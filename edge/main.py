@@ -3,6 +3,8 @@
 user-rl-edge run [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge eval --weights FOLDER --episodes N --seed S [--json FILE] [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge clear --home FOLDER [--yes]
+user-rl-edge status [--home FOLDER] [--json]
+user-rl-edge unit [--user NAME] [--install [--yes]] --config FILE.json
 user-rl-edge tunnel --learn-host [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge discover [--json] [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge doctor [--json] [--move] [--config FILE.json] [KEY=VALUE ...]
@@ -16,6 +18,7 @@ import time
 from pathlib import Path
 
 import edge.daemon
+from edge import status_command, unit_command
 from edge.config import EdgeConfig
 from edge.doctor.config import DoctorConfig
 from edge.fault import CLEARED, clear, read_fault
@@ -50,6 +53,11 @@ def main(argv: list[str] | None = None) -> int:
             return _clear(args)
         if args.command == "discover":
             return _discover(args)
+        if args.command == "status":
+            return status_command.run_status(args, say=print)
+        if args.command == "unit":
+            ask = None if args.yes else _asked
+            return unit_command.run_unit(args, configuration(args.config, []), ask=ask, say=print)
         tree = configuration(args.config, args.overrides)
         if args.command == "run":
             return edge.daemon.run(tree, stopping=StopFlag(signal.SIGTERM, signal.SIGINT))
@@ -88,6 +96,12 @@ def _clear(args: argparse.Namespace) -> int:
     clear(root)
     print(f"cleared; it is written down in {root / CLEARED}")
     return Exit.CLEAN
+
+
+def _asked(question: str) -> str:
+    if not sys.stdin.isatty():
+        raise ConfigError("this asks a person, and there is no terminal; look at what it does, then add --yes")
+    return input(question)
 
 
 def _sure(question: str) -> bool:
@@ -163,6 +177,8 @@ def _parser() -> argparse.ArgumentParser:
             _doctor_arguments(command)
         else:
             command.add_argument("--parent", type=int, metavar="PID", help="stop when this process, its parent, ends")
+    status_command.add_status(commands)
+    unit_command.add_unit(commands)
     cleared = commands.add_parser("clear", help="clear a latched fault, by the person who has looked at the robot")
     cleared.add_argument("--home", type=Path, required=True, help="the folder that the daemon has")
     cleared.add_argument("--yes", action="store_true", help="do not ask")

@@ -42,7 +42,7 @@ class Paths(Protocol):
     def turn(self, now_s: float) -> None:
         """Says and hears what there is; never blocks. Called by one thread."""
 
-    def states(self) -> dict[Traffic, str]:
+    def states(self) -> dict[str, str]:
         """How each class's way is, in words; empty: there is no tunnel."""
 
 
@@ -55,7 +55,7 @@ class Straight:
     def turn(self, now_s: float) -> None:
         return None
 
-    def states(self) -> dict[Traffic, str]:
+    def states(self) -> dict[str, str]:
         return {}
 
 
@@ -94,10 +94,10 @@ class Tunnelled:
             question = Wanted(tuple(self._wanted))
         self._say(question)
 
-    def states(self) -> dict[Traffic, str]:
+    def states(self) -> dict[str, str]:
         if self._now_s - self._heard_s > SILENT_S:
-            return dict.fromkeys((traffic for traffic, _ in list(self._wanted)), "the tunnel process does not answer")
-        return self._states
+            return dict.fromkeys((str(traffic) for traffic, _ in self._wanted), "the tunnel process does not answer")
+        return {str(traffic): state for traffic, state in self._states.items()}
 
     def close(self) -> None:
         """Closes this end; safe to call twice."""

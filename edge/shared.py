@@ -102,6 +102,11 @@ class Shared:
         """The 16 random bytes of this daemon's life."""
         return bytes(self._memory[_BOOT : _BOOT + 16])
 
+    def run(self) -> str:
+        """The run that the cell works for now; empty: none."""
+        orders = Mailbox(self._memory[_ORDERS:_RING], Orders).read()  # its own: other threads log, too
+        return orders.run if orders else ""
+
     def make_ring(self, card: Card, ring_bytes: int) -> Ring:
         """Control's side: makes the ring for `card`, or finds the one that its predecessor made."""
         schema = schema_from_bytes(card.schema)

@@ -17,8 +17,10 @@ from pathlib import Path
 import msgspec
 
 from edge.config import EdgeConfig
+from edge.logs import set_up_logs
 from edge.paths import DATAGRAM_BYTES, Found, Wanted
 from edge.process import Exit, become_child, end_process, set_up_logging
+from edge.shared import Shared
 from user_rl.config import build
 from user_rl.errors import ConfigError, UserRlError
 from user_rl.tunnels import Traffic, Tunnel, make_tunnel
@@ -86,9 +88,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     become_child(args.parent)
     set_up_logging("tunnel")
-    logging.getLogger("asyncssh").setLevel(logging.WARNING)
     try:
-        asyncio.run(run(build(EdgeConfig, json.loads(args.config.read_text())), socket.socket(fileno=args.line)))
+        config = build(EdgeConfig, json.loads(args.config.read_text()))
+        set_up_logs("tunnel", config.name, config.log, run=Shared(args.shared).run)
+        asyncio.run(run(config, socket.socket(fileno=args.line)))
     except UserRlError as error:
         log.error("%s", error)
         return Exit.CONFIG if isinstance(error, ConfigError) else Exit.CRASH
