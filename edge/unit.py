@@ -7,6 +7,7 @@ through halt, is the last to be killed when memory runs out, and may write nothi
 import getpass
 import grp
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,19 +76,23 @@ class Unit:
 
     name: str
     text: str
+    home: Path
+    user: str
 
 
 def make_unit(config: EdgeConfig, file: Path, *, user: str = "") -> Unit:
     """The service of the daemon whose configuration is `file`, run by `user` (empty: by whom this is)."""
+    user = user or getpass.getuser()
+    home = _home(config, user)
     command = [*_program(), "run", "--config", str(file.resolve())]
     known = {group.gr_name for group in grp.getgrall()}
     groups = " ".join(group for group in DEVICE_GROUPS if group in known)
     text = TEXT.format(
-        name=_plain(config.name), command=" ".join(map(_plain, command)), home=_plain(str(config.root)),
-        user=_plain(user or getpass.getuser()), groups=f"SupplementaryGroups={groups}\n" if groups else "",
+        name=_plain(config.name), command=" ".join(map(_plain, command)), home=_plain(str(home)),
+        user=_plain(user), groups=f"SupplementaryGroups={groups}\n" if groups else "",
         config_exit=int(Exit.CONFIG), stop_s=config.end_s + MARGIN_S, watchdog_s=WATCHDOG_S, rtprio=FIFO_PRIORITY,
     )  # fmt: skip
-    return Unit(name=f"user-rl-edge-{config.name}.service", text=text)
+    return Unit(name=f"user-rl-edge-{config.name}.service", text=text, home=home, user=user)
 
 
 def install(unit: Unit, *, ask: Callable[[str], str] | None, folder: Path = FOLDER) -> Path | None:
@@ -100,10 +105,25 @@ def install(unit: Unit, *, ask: Callable[[str], str] | None, folder: Path = FOLD
         if ask(f"Write {path}{there}? [y/N] ").strip().lower() not in ("y", "yes"):
             return None
     try:
+        unit.home.mkdir(
+            parents=True, exist_ok=True
+        )  # systemd does not start what may write to a folder that is not there
+        shutil.chown(unit.home, unit.user)
         write_atomically(path, unit.text.encode())
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error}; see the folder") from error
+    except (OSError, LookupError) as error:
+        raise StorageError(f"{path} cannot be installed: {error}; see the folder and the user") from error
     return path
+
+
+def _home(config: EdgeConfig, user: str) -> Path:
+    """The home as `user` means it; a service has no folder from which a relative path could count."""
+    home = Path(os.path.expanduser(f"~{user}{config.home[1:]}" if config.home.startswith("~/") else config.home))
+    for key, path in (("home", home), ("bundle", Path(config.bundle))):
+        if not path.is_absolute() and not str(path).startswith("~/"):
+            raise ConfigError(
+                f"{key} = {path}, allowed a path from / or ~/ where the daemon is a service; give all of it"
+            )
+    return home
 
 
 def _program() -> list[str]:
