@@ -105,9 +105,7 @@ def install(unit: Unit, *, ask: Callable[[str], str] | None, folder: Path = FOLD
         if ask(f"Write {path}{there}? [y/N] ").strip().lower() not in ("y", "yes"):
             return None
     try:
-        unit.home.mkdir(
-            parents=True, exist_ok=True
-        )  # systemd does not start what may write to a folder that is not there
+        unit.home.mkdir(parents=True, exist_ok=True)  # systemd refuses a ReadWritePaths that is not there
         shutil.chown(unit.home, unit.user)
         write_atomically(path, unit.text.encode())
     except (OSError, LookupError) as error:
@@ -120,9 +118,7 @@ def _home(config: EdgeConfig, user: str) -> Path:
     home = Path(os.path.expanduser(f"~{user}{config.home[1:]}" if config.home.startswith("~/") else config.home))
     for key, path in (("home", home), ("bundle", Path(config.bundle))):
         if not path.is_absolute() and not str(path).startswith("~/"):
-            raise ConfigError(
-                f"{key} = {path}, allowed a path from / or ~/ where the daemon is a service; give all of it"
-            )
+            raise ConfigError(f"{key} = {path}, allowed a path from / or ~/ in a service; give all of it")
     return home
 
 

@@ -47,7 +47,7 @@ def test_json_is_one_object_per_event(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_level_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match="log.level = LOUD, allowed DEBUG, INFO, WARNING, ERROR"):
+    with pytest.raises(ConfigError, match=r"log.level = LOUD, allowed DEBUG, INFO, WARNING, ERROR"):
         build(LogConfig, {"level": "LOUD"}, "log.")
 
 

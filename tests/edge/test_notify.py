@@ -97,6 +97,8 @@ def test_the_daemon_tells_systemd_a_person_and_the_log_how_it_is_and_no_secret(
         wait_for(lambda: any(line.startswith("STATUS=running, episode") for line in manager.hear()))
         assert manager.hear()[0] == "READY=1"
         assert manager.hear().count("WATCHDOG=1") > 3
+        cloud.fleet.release("run")
+        wait_for(lambda: cloud.cell().lease == "free")
         assert daemon.stop() == 0
         assert manager.hear()[-2:] == ["STOPPING=1", f"WATCHDOG_USEC={(15 + 10 + 2 * 35 + 10) * 1000000}"]
         assert main(status) == 3

@@ -57,13 +57,13 @@ def test_systemd_understands_every_line(tmp_path: Path) -> None:
     broken = unit.text.replace("WatchdogSec=30", "WatchdogSec=soon")
     path.write_text(broken)
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-    assert "WatchdogSec" in done.stderr  # it does look
+    assert "Failed to parse" in done.stderr  # it does look
 
 
 def test_a_home_is_the_users_and_paths_are_whole(tmp_path: Path) -> None:
     user = getpass.getuser()
     assert make_unit(config(tmp_path, home="~/edge"), tmp_path / "c", user=user).home == Path.home() / "edge"
-    with pytest.raises(ConfigError, match="bundle = arm.bundle, allowed a path from / or ~/"):
+    with pytest.raises(ConfigError, match=r"bundle = arm.bundle, allowed a path from / or ~/"):
         make_unit(config(tmp_path, bundle="arm.bundle"), tmp_path / "c")
     with pytest.raises(ConfigError, match=r"cannot stand in a unit file, allowed no space"):
         make_unit(config(tmp_path, home="/a b"), tmp_path / "c")
