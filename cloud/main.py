@@ -14,6 +14,7 @@ from rich.console import Console
 from cloud.estop_arguments import add_estop
 from cloud.resources_arguments import add_resources
 from cloud.trust_arguments import add_trust
+from cloud.tunnel_arguments import add_tunnel
 from cloud.weights_arguments import add_weights
 from user_rl.errors import UserRlError
 
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     add_weights(commands).set_defaults(command=_weights)
     for added in add_trust(commands, home=HOME):
         added.set_defaults(command=_trust)
+    add_tunnel(commands).set_defaults(command=_tunnel)
     return parser
 
 
@@ -171,6 +173,12 @@ def _estop(args: argparse.Namespace) -> int:
     from cloud.estop import run_estop
 
     return run_estop(args, _console())
+
+
+def _tunnel(args: argparse.Namespace) -> int:
+    from cloud.tunnel_command import run_tunnel
+
+    return run_tunnel(args, ask=input, say=lambda line: print(line, flush=True))
 
 
 def _trust(args: argparse.Namespace) -> int:

@@ -10,9 +10,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge.fleet_line import FleetLine, reachable
+from edge.paths import Paths, Straight
 from user_rl.clock import Clock
 from user_rl.errors import LeaseLost, Unauthorized, Unreachable, WireError
-from user_rl.fleet import Assignment, Card, FleetClient, Status
+from user_rl.fleet import Assignment, Card, Status
 from user_rl.renewal import Renewal
 from user_rl.trust import Bundle
 
@@ -36,13 +38,13 @@ class Heart:
     """Set `status` (and `card`, for another boot) whenever they change; take `answers`."""
 
     def __init__(
-        self, bundle: Bundle, card: Card, clock: Clock, every_s: float,
-        keep: Callable[[Bundle], None] = lambda bundle: None,
+        self, bundle: Bundle, card: Card, clock: Clock, every_s: float, *,
+        paths: Paths | None = None, keep: Callable[[Bundle], None] = lambda bundle: None,
     ) -> None:  # fmt: skip
         """`keep` stores a renewed bundle."""
         self.card, self.status = card, Status(state="starting")
         self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._clock, self._every_s = clock, every_s
+        self._clock, self._every_s, self._paths = clock, every_s, paths or Straight()
         self._renewal = Renewal(bundle, keep)
         self._stop = threading.Event()
         self._hurry = threading.Event()
@@ -52,9 +54,14 @@ class Heart:
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
 
     @property
-    def bundle(self) -> Bundle:
-        """The newest."""
-        return self._renewal.bundle
+    def bundle(self) -> Bundle | None:
+        """The newest, with the fleet's addresses as they are reached from here; None: the tunnel has none yet."""
+        return reachable(self._renewal.bundle, self._paths)
+
+    @property
+    def state(self) -> str:
+        """The way to the fleet in words; `open` when it is."""
+        return self._complaint or ("open" if self._registered else "not registered yet")
 
     def start(self) -> None:
         self._thread.start()
@@ -71,18 +78,19 @@ class Heart:
 
     def _run(self) -> None:
         pause_s = self._every_s
-        with FleetClient(self.bundle, deadline_s=5.0) as fleet:
+        with FleetLine(lambda: self.bundle, deadline_s=5.0) as line:
             while True:
                 last = self._stop.is_set()
-                pause_s = self._every_s if self._beat(fleet) else min(2 * pause_s, LONGEST_PAUSE_S)
+                pause_s = self._every_s if self._beat(line) else min(2 * pause_s, LONGEST_PAUSE_S)
                 if last:
                     return
                 self._hurry.wait(pause_s)
                 self._hurry.clear()
 
-    def _beat(self, fleet: FleetClient) -> bool:
+    def _beat(self, line: FleetLine) -> bool:
         card = self.card
         try:
+            fleet = line.client()
             if self._registered != card:
                 fleet.register(card)
                 self._registered = card

@@ -31,8 +31,8 @@ CONFIRMATIONS: Final = 5
 class Watch:
     """Set `card` for another boot. `heard_s`: when the fleet last said anything here; 0: never."""
 
-    def __init__(self, bundle: Callable[[], Bundle], card: Card, stop: Stop, root: Path, clock: Clock) -> None:
-        """`bundle`: the newest, for it is renewed while this listens."""
+    def __init__(self, bundle: Callable[[], Bundle | None], card: Card, stop: Stop, root: Path, clock: Clock) -> None:
+        """`bundle`: the newest that reaches the fleet, for it is renewed while this listens; None: none does yet."""
         self.card, self.heard_s = card, 0.0
         self._bundle, self._stop_word, self._root, self._clock = bundle, stop, root, clock
         self._stopping = threading.Event()
@@ -63,13 +63,16 @@ class Watch:
             self._carry_out(self._stop_word.text)
         while not self._stopping.is_set():
             bundle = self._bundle()
+            if bundle is None:
+                self._stopping.wait(FIRST_PAUSE_S)
+                continue
             with EmergencyClient(bundle) as self._fleet:
                 self._listen_again(self._fleet, bundle)
 
     def _listen_again(self, fleet: EmergencyClient, bundle: Bundle) -> None:
         """One stream after another, until this bundle is not the newest."""
         pause_s = FIRST_PAUSE_S
-        while not self._stopping.is_set() and self._bundle() is bundle:
+        while not self._stopping.is_set() and self._bundle() == bundle:
             opened_s = self._clock.now_s()
             try:
                 self._listen(fleet)

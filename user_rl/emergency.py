@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import grpc
 
 from user_rl import control_pb2 as pb
-from user_rl.fleet_connection import FleetConnection
+from user_rl.fleet import FleetClient
 
 GRACE_S = 5.0  # beyond `wait_s`: for the way there and back
 
@@ -31,7 +31,7 @@ class Stopped:
     detail: str
 
 
-class EmergencyClient(FleetConnection):
+class EmergencyClient(FleetClient):
     """One enrolled name's calls. `watch` blocks its thread; `end_watch` may be called from another."""
 
     _watching: grpc.Call | None = None
