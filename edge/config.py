@@ -5,11 +5,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from edge.logs import LogConfig
 from edge.safety import SafetyConfig
 from edge.telemetry import TelemetryConfig
 from hal.embodiment import Layout
 from hal.guard import GuardConfig
 from user_rl.clock import Clock, FreeRunningClock, SystemClock
+from user_rl.tunnels import TunnelConfig
+
+HALT_COMMAND_S = 10.0  # an out-of-band halt command may take so long
 
 
 class Pace(StrEnum):
@@ -86,6 +90,8 @@ class EdgeConfig:
     link: LinkConfig = field(default_factory=LinkConfig)
     safety: SafetyConfig = field(default_factory=SafetyConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    tunnel: TunnelConfig = field(default_factory=TunnelConfig)
+    log: LogConfig = field(default_factory=LogConfig)
 
     @property
     def root(self) -> Path:
@@ -111,6 +117,11 @@ class EdgeConfig:
     def reopens(self) -> bool:
         """Whether a robot that did not answer is opened again."""
         return self.restart_control is not False
+
+    @property
+    def end_s(self) -> float:
+        """How long a stop may take: control and its halt command, then link, then the tunnel."""
+        return self.stop_s + HALT_COMMAND_S + 2 * (self.drain_s + self.stop_s)
 
     def clock(self) -> Clock:
         """What paces the loop."""

@@ -16,6 +16,7 @@ from edge.config import EdgeConfig, Realtime
 from edge.desk import Desk
 from edge.fault import latch, read_fault
 from edge.loading import at_once, beside, tried
+from edge.logs import set_up_logs
 from edge.loop import control
 from edge.orders import Card, Report, State
 from edge.pacer import Pacer
@@ -72,6 +73,7 @@ def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], bool], make: 
     stop = shared.stop
     stop.robot_open = False  # whatever a predecessor had open: this one has not
     clock, idle = ListeningClock(config.clock(), stop), ListeningClock(SystemClock(), stop)
+    set_up_logs("control", config.name, config.log, run=shared.run)
     shared.pulse.promise(idle.now_s() + config.reset_s)
     cell = make(config, clock)
     check_silence(cell, config)

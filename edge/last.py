@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 
+from edge.config import HALT_COMMAND_S
 from edge.orders import Card
 from edge.shared import Shared
 from edge.stop import Outcome
@@ -19,7 +20,6 @@ from hal.robot import OnSilence
 
 log = logging.getLogger(__name__)
 
-HALT_COMMAND_S = 10.0
 TRIES = 5  # of the last one standing
 LOOK_S = 0.02  # between two looks at control
 

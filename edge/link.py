@@ -24,11 +24,14 @@ from edge.downlink import Downlink
 from edge.heart import Answer, Heart
 from edge.last import Survivor
 from edge.lease import Lease
+from edge.logs import LastTrouble, set_up_logs
 from edge.orders import Card, Orders, PartReport, Report, State
+from edge.paths import Paths, Straight, Tunnelled
 from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging
 from edge.ring import Ring
 from edge.shared import Shared
 from edge.spooler import Spooler, boot_of, stream_name
+from edge.standing import Standing, StatusFile, make_standing
 from edge.telemetry import Telemetry
 from edge.uplink import Uplink
 from edge.watch import Watch
@@ -38,7 +41,9 @@ from user_rl.config import build
 from user_rl.errors import ConfigError, StorageFull, UserRlError
 from user_rl.files import free_bytes
 from user_rl.log import Cursors, Log, LogConfig
+from user_rl.renewal import keep_in
 from user_rl.trust import Bundle, load_bundle
+from user_rl.tunnels import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +55,10 @@ HALTED = (State.NO_LEASE, State.FAULT, State.STOPPED)
 class Link:
     """Everything that link does, one `turn` at a time. One thread."""
 
-    def __init__(self, shared: Shared, ring: Ring, card: Card, config: EdgeConfig, bundle: Bundle) -> None:
+    def __init__(
+        self, shared: Shared, ring: Ring, card: Card, config: EdgeConfig, bundle: Bundle, *, paths: Paths
+    ) -> None:
+        self._paths = paths
         self._shared, self._ring, self._card, self._config, self._bundle = shared, ring, card, config, bundle
         self._clock: Clock = SystemClock()
         found = shared.orders.read() or Orders(boot=boot_of(shared.boot, 0))
@@ -66,9 +74,12 @@ class Link:
         self.uplink = Uplink(self._spool, link, self._saved)
         self.downlink: Downlink | None = None
         self._experience, self._weights = Connection(bundle), Connection(bundle)
-        self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s)
-        self._watch = Watch(bundle, self._heart.card, shared.stop, config.root, self._clock)
+        keep = keep_in(Path(config.bundle).expanduser())
+        self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s, paths=paths, keep=keep)
+        self._watch = Watch(lambda: self._heart.bundle, self._heart.card, shared.stop, config.root, self._clock)
         self._survivor = Survivor(shared)
+        self._status_file, self._trouble = StatusFile(config.root, self._clock), LastTrouble()
+        logging.getLogger().addHandler(self._trouble)
         self._posted = 0
         self._posted_heard_s = 0.0
         self._saved_s = 0.0
@@ -108,17 +119,22 @@ class Link:
         self._survivor.look()
         self._watch.look()
         self._hear()
+        self._paths.turn(now_s)
         busy = self._spooler.turn(self.uplink.acknowledged, at_once=at_once)
         self.uplink.serve(self._orders.run, self._lease.record.token, self._live, now_s)
-        self._experience.connect(self._lease.record.experience_address, lambda: self.uplink.reconnected(now_s))
+        experience = self._paths.local(Traffic.EXPERIENCE, self._lease.record.experience_address)
+        self._experience.connect(experience, lambda: self.uplink.reconnected(now_s))
         busy |= self._experience.pump(self.uplink, now_s)
         if self.downlink is not None:
-            self._weights.connect(self._lease.record.weights_address, self.downlink.reconnected)
+            weights = self._paths.local(Traffic.WEIGHTS, self._lease.record.weights_address)
+            self._weights.connect(weights, self.downlink.reconnected)
             busy |= self._weights.pump(self.downlink, now_s)
         self._post()
         self._release_when_halted()
         self._save(now_s)
         self.telemetry.turn(self._shared.report.read() or Report(), self._orders)
+        if self._status_file.due(now_s):
+            self._status_file.write(self.standing())
         return busy
 
     def close(self) -> None:
@@ -126,8 +142,25 @@ class Link:
         self._survivor.close()
         self._save(float("inf"))
         self.telemetry.write(self._shared.report.read() or Report(), self._orders)
+        logging.getLogger().removeHandler(self._trouble)
         for part in (self._experience, self._weights, self._cursors, self._spool):
             part.close()
+
+    def standing(self) -> Standing:
+        """How the daemon stands, for `user-rl-edge status`."""
+        now_s, report = self._clock.now_s(), self._shared.report.read() or Report()
+        connections = {
+            "fleet": self._heart.state, "experience": self._experience.state(now_s),
+            "weights": self._weights.state(now_s),
+        }  # fmt: skip
+        standing = make_standing(
+            self._config.name, report, self._lease, self._spool, self.uplink, connections=connections,
+            tunnel=self._paths.states(), trouble=self._trouble, clock=self._clock,
+        )  # fmt: skip
+        return replace(
+            standing, boot=self._orders.boot, rows=self._ring.head, fetched=self._orders.weights_number,
+            blocked=self._spooler.blocked, disk_free_bytes=free_bytes(self._config.root),
+        )  # fmt: skip
 
     @property
     def _live(self) -> str:
@@ -160,6 +193,8 @@ class Link:
         )  # fmt: skip
 
     def _answer(self, answer: Answer) -> None:
+        if answer.revoked:
+            return self._lease.suspend()
         if answer.assignment is None or self._lost:
             self._lost = True
             return self._lease.lose()
@@ -252,20 +287,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--shared", type=int, required=True, help="file descriptor of the shared memory")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True, help="process id of the daemon")
+    parser.add_argument("--line", type=int, help="file descriptor of the socket to the tunnel process")
     args = parser.parse_args(argv)
     stopping = StopFlag()
     become_child(args.parent)
     set_up_logging("link")
     try:
         config = build(EdgeConfig, json.loads(args.config.read_text()))
-        run(Shared(args.shared), config, stopping, lambda: os.getppid() != args.parent)
+        shared = Shared(args.shared)
+        set_up_logs("link", config.name, config.log, run=shared.run)
+        paths = Straight() if args.line is None else Tunnelled(args.line)
+        run(shared, config, stopping, lambda: os.getppid() != args.parent, paths)
     except UserRlError as error:
         log.error("%s", error)
         return Exit.CONFIG if isinstance(error, ConfigError) else Exit.CRASH
     return Exit.CLEAN
 
 
-def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], int], abandoned: Callable[[], bool]) -> None:
+def run(
+    shared: Shared, config: EdgeConfig, stopping: Callable[[], int], abandoned: Callable[[], bool], paths: Paths
+) -> None:
     """Waits for control's ring, then links until told to stop."""
     bundle = load_bundle(Path(config.bundle).expanduser())
     if bundle.name != config.name:
@@ -277,7 +318,7 @@ def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], int], abandon
         ring = shared.ring()
     card = shared.card.read()
     if ring is not None and card is not None:
-        link = Link(shared, ring, card, config, bundle)
+        link = Link(shared, ring, card, config, bundle, paths=paths)
         try:
             link.run(stopping, abandoned)
         finally:

@@ -72,6 +72,11 @@ class Shared:
     def control_pid(self, pid: int) -> None:
         self._control_pid[0] = pid
 
+    def run(self) -> str:
+        """The run that the cell works for now; empty: none."""
+        orders = Mailbox(self._memory[_ORDERS:_TIMINGS], Orders).read()  # its own: other threads log, too
+        return orders.run if orders else ""
+
     def make_ring(self, card: Card, ring_bytes: int) -> Ring:
         """Control's side: makes the ring for `card`, or finds the one that its predecessor made."""
         schema = schema_from_bytes(card.schema)

@@ -7,6 +7,7 @@ whoever has halted the robot, confirmed. An order that was not confirmed comes a
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +31,8 @@ CONFIRMATIONS: Final = 5
 class Watch:
     """Set `card` for another boot. `heard_s`: when the fleet last said anything here; 0: never."""
 
-    def __init__(self, bundle: Bundle, card: Card, stop: Stop, root: Path, clock: Clock) -> None:
+    def __init__(self, bundle: Callable[[], Bundle | None], card: Card, stop: Stop, root: Path, clock: Clock) -> None:
+        """`bundle`: the newest that reaches the fleet, for it is renewed while this listens; None: none does yet."""
         self.card, self.heard_s = card, 0.0
         self._bundle, self._stop_word, self._root, self._clock = bundle, stop, root, clock
         self._stopping = threading.Event()
@@ -57,20 +59,29 @@ class Watch:
             self._thread.join(within_s)
 
     def _run(self) -> None:
+        if self._stop_word.pending:  # a predecessor of this process was killed before it had latched it
+            self._carry_out(self._stop_word.text)
+        while not self._stopping.is_set():
+            bundle = self._bundle()
+            if bundle is None:
+                self._stopping.wait(FIRST_PAUSE_S)
+                continue
+            with EmergencyClient(bundle) as self._fleet:
+                self._listen_again(self._fleet, bundle)
+
+    def _listen_again(self, fleet: EmergencyClient, bundle: Bundle) -> None:
+        """One stream after another, until this bundle is not the newest."""
         pause_s = FIRST_PAUSE_S
-        with EmergencyClient(self._bundle) as self._fleet:
-            if self._stop_word.pending:  # a predecessor of this process was killed before it had latched it
-                self._carry_out(self._stop_word.text)
-            while not self._stopping.is_set():
-                opened_s = self._clock.now_s()
-                try:
-                    self._listen(self._fleet)
-                except UserRlError as error:
-                    log.debug("orders: %s", error)  # the heart says what is wrong with the fleet
-                self._said_s = 0.0
-                lasted = self._clock.now_s() - opened_s > DEAD_S
-                pause_s = FIRST_PAUSE_S if lasted else min(2 * pause_s, LONGEST_PAUSE_S)
-                self._stopping.wait(pause_s)
+        while not self._stopping.is_set() and self._bundle() == bundle:
+            opened_s = self._clock.now_s()
+            try:
+                self._listen(fleet)
+            except UserRlError as error:
+                log.debug("orders: %s", error)  # the heart says what is wrong with the fleet
+            self._said_s = 0.0
+            lasted = self._clock.now_s() - opened_s > DEAD_S
+            pause_s = FIRST_PAUSE_S if lasted else min(2 * pause_s, LONGEST_PAUSE_S)
+            self._stopping.wait(pause_s)
 
     def _listen(self, fleet: EmergencyClient) -> None:
         """Until the stream ends."""

@@ -102,6 +102,13 @@ class Cells:
         if record.quarantine is not None and record.quarantine.is_unconfirmed:
             self.save(replace(record, quarantine=replace(record.quarantine, is_unconfirmed=False)))
 
+    def expel(self, cell: str, why: str) -> None:
+        """Its name does not count any more: its lease ends, and signs of life under a new one bring it back."""
+        old = self._records[cell]
+        self._checks.miss(cell)
+        if old.held or old.quarantine is None:
+            self.save(replace(old, held=False, quarantine=old.quarantine or Quarantine(cause="lost", reason=why)))
+
     def admit(self, cell: str) -> None:
         """A person ends a quarantine; what is not confirmed has to be, within its time."""
         self.save(replace(self._records[cell], quarantine=None))

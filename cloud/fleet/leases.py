@@ -163,6 +163,19 @@ class Leases:
         """A person ends a quarantine; a check that still fails brings it back."""
         self._owner(id).admit(id)
 
+    def expel(self, cell: str, why: str) -> None:
+        """Ends the lease of a cell that nobody may trust; it is leased again once it lives and all is well."""
+        self._cells.expel(cell, why)
+
+    def cells(self) -> list[str]:
+        """Every cell's name."""
+        return [record.card.cell for record in self._cells]
+
+    def held(self) -> dict[str, str]:
+        """What is leased, by id: to which run, under which token or for which role."""
+        cells = {c.card.cell: f"{c.run} under token {c.token}" for c in self._cells if c.held}
+        return cells | {d.card.id: f"{d.run} for {d.role}" for d in self._devices if d.run}
+
     def resources(self) -> list[Resource]:
         """Every cell, then every accelerator, by id."""
         self._sweep()

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 import grpc
 
+from cloud.audit import Audit
 from cloud.fleet.leases import Leases
 from cloud.fleet.stops import ALIVE, KEEP_ALIVE_S, Call, Stops, Stream
 from user_rl import control_pb2 as pb
@@ -33,8 +34,8 @@ class Answer(Protocol):
 class StopCalls:
     """Thread-safe; the calls come from the service's threads."""
 
-    def __init__(self, answer: Answer, leases: Leases, clock: Clock) -> None:
-        self._answer, self._leases, self._clock = answer, leases, clock
+    def __init__(self, answer: Answer, leases: Leases, audit: Audit, clock: Clock) -> None:
+        self._answer, self._leases, self._audit, self._clock = answer, leases, audit, clock
         self.stops = Stops(clock)
 
     def watch(self, request: pb.WatchRequest, context: grpc.ServicerContext) -> Iterator[pb.Order]:
@@ -59,6 +60,7 @@ class StopCalls:
             over = self.stops.confirm(
                 request.cell, request.id, done=request.done, detail=request.detail, at_s=at_s
             )  # fmt: skip
+            self._audit.write(caller, "stopped", request.cell, request.detail[:LONGEST_REASON])
             if over:
                 self._leases.stop_confirmed(request.cell)
             return pb.ConfirmReply()
@@ -90,6 +92,7 @@ class StopCalls:
         call.missing |= dict.fromkeys(sorted({*cells} - {*known}), "no cell has this name")
         log.warning("%s; told %s", text, ", ".join(known) or "nobody")
         self._leases.stop(known, text)
+        self._audit.write(caller, "stop", ", ".join(known), f"told{why}")
         return call
 
     def _allowed(self, caller: str, cells: tuple[str, ...]) -> tuple[str, ...]:
