@@ -48,6 +48,7 @@ from user_rl.tunnels import Traffic
 log = logging.getLogger(__name__)
 
 POLL_S, BUSY_POLL_S = 0.01, 0.001
+ORPHAN_S = 2.0  # a process that is killed has ended after so long, also on a busy machine
 SAVE_S = 1.0  # between two writes of the acknowledged cursors
 HALTED = (State.NO_LEASE, State.FAULT, State.STOPPED)
 
@@ -92,12 +93,23 @@ class Link:
         self._watch.start()
         while not stopping():
             self._wait(self.turn())
-        if abandoned():
+        if self._orphaned(abandoned):
             self._survivor.look()
             self._survivor.outlive()
         self._watch.stop(0.0 if abandoned() else 2.0)
         self._drain(0.0 if abandoned() else self._config.drain_s)
         self._heart.stop(0.0 if abandoned() else 2.0)
+
+    def _orphaned(self, abandoned: Callable[[], bool]) -> bool:
+        """Whether halt is dead.
+
+        The kernel says so when its first thread ends, and names it as the parent until its last one has: that is waited
+        for while the robot is open, which an orderly halt has closed before.
+        """
+        until_s = self._clock.now_s() + ORPHAN_S
+        while not abandoned() and self._shared.stop.robot_open and self._clock.now_s() < until_s:
+            self._clock.sleep_until(self._clock.now_s() + BUSY_POLL_S)
+        return abandoned()
 
     def _drain(self, within_s: float) -> None:
         """Everything in the ring to disk, and to the cloud what can be sent in time; control's last word is heard."""
