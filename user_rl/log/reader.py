@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from user_rl.errors import StorageError
 from user_rl.log import reading
-from user_rl.log.chunk import Chunk, ChunkRef, Gap, Span
+from user_rl.log.chunk import Chunk, ChunkRef, Gap, Span, Stored
 from user_rl.log.dropped import dropped_spans
 from user_rl.log.episodes import Episode
 from user_rl.log.hold import MAX_OPEN, Hold, Source
@@ -99,6 +99,10 @@ class Reader:
         Coded fields named in `without` are left zero instead of being decoded.
         """
         return self._fresh(lambda: reading.scan(self._segments, self._names, self._names.number(stream), without))
+
+    def scan_stored(self, stream: str) -> Iterator[Stored]:
+        """As `scan`, as the chunks are stored."""
+        return self._fresh(lambda: reading.scan_stored(self._segments, self._names, self._names.number(stream)))
 
     def lossy(self, stream: str) -> frozenset[str]:
         """The fields of a stream that are stored, in any chunk, by a codec that does not give back the same bytes."""
