@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cloud.arrived import Arrived, arrived_from
 from cloud.episodes import EpisodeSum, EpisodeTally, online_steps
 from cloud.quota import Quota
 from user_rl.channels import Received
@@ -266,7 +267,7 @@ class Ingest:
             session.behind = True  # told by "full" already, and asked for Hello when there is space
             return []
         try:
-            records = self._check_rows(session, rows, payload)
+            arrived = self._check_rows(session, rows, payload)
         except Refusal:
             session.behind = True
             raise
@@ -274,14 +275,10 @@ class Ingest:
         appended = self._log.appended(rows.stream)
         if rows.first + rows.count - 1 <= appended:
             return [(peer, Ack(rows.stream, self._log.synced(rows.stream)))]
-        self._append(session, records[appended + 1 - rows.first :])
+        self._append(session, arrived.after(appended + 1 - rows.first))
         return []
 
-    def _check_rows(self, session: _Session, rows: Rows, payload: memoryview) -> Array:
-        size = rows.count * session.schema.row_bytes
-        if payload.nbytes != size:
-            text = f"{rows.count} rows in {payload.nbytes} bytes, allowed {size}; drop them"
-            raise Refusal(rows.stream, "malformed", text)
+    def _check_rows(self, session: _Session, rows: Rows, payload: memoryview) -> Arrived:
         if digest(payload) != rows.digest:
             text = f"rows {rows.first} to {rows.first + rows.count - 1} changed on the way; send them again"
             raise Refusal(rows.stream, "digest", text)
@@ -289,24 +286,34 @@ class Ingest:
         if rows.first > expected:
             text = f"rows from {rows.first}, allowed {expected}; say Hello and send what follows"
             raise Refusal(rows.stream, "order", text)
-        records = session.schema.view(payload)
+        arrived = self._arrived(session, rows, payload)
+        records = arrived.head
         if problem := find_problem(records, rows.first, self._run):
             raise Refusal(rows.stream, "malformed", f"{rows.stream} {problem}")
         newest = max(session.token, self._tokens(session.cell) or 0)
         if int(records["token"].max()) > newest:
             text = f"lease token {int(records['token'].max())} in a row, allowed up to {newest}; say Hello with it"
             raise Refusal(rows.stream, "hello", text)
-        return records
+        return arrived
 
-    def _append(self, session: _Session, records: Array) -> None:
+    def _arrived(self, session: _Session, rows: Rows, payload: memoryview) -> Arrived:
+        try:
+            return arrived_from(payload, rows.count, session.schema, coded=rows.coded)
+        except SchemaMismatch as error:
+            raise Refusal(rows.stream, "schema", str(error)) from error
+        except WireError as error:
+            raise Refusal(rows.stream, "malformed", str(error)) from error
+
+    def _append(self, session: _Session, arrived: Arrived) -> None:
+        records = arrived.head
         if not self._dirty:
             self._pending_since_s = self._clock.now_s()
         with suppress(StorageFull):  # a log that commits each: the rows wait, and the next commit says so
-            self._log.append(session.stream, records)
+            arrived.append_to(self._log, session.stream)
         self._dirty.add(session.stream)
-        self._pending_bytes += records.nbytes
+        self._pending_bytes += arrived.nbytes
         self.rows += len(records)
-        self.bytes += records.nbytes
+        self.bytes += arrived.nbytes
         self._pending_online += online_steps(records)
         self._pending_closed += [(session.stream, e) for e in self._tally.add(session.stream, records)]
 

@@ -5,9 +5,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from edge.room import RoomConfig
 from hal.embodiment import Layout
 from hal.guard import GuardConfig
 from user_rl.clock import Clock, FreeRunningClock, SystemClock
+from user_rl.log.codec import check_codecs
 
 
 class Pace(StrEnum):
@@ -39,6 +41,11 @@ class LinkConfig:
     heartbeat_s: float = 1.0
     longest_pause_s: float = 30.0  # between two attempts after a refusal
     segment_bytes: int = 256 * 2**20
+    codecs: dict[str, str] = field(default_factory=dict)  # of the spool, as log.codecs: {observation.images.*: jpeg:90}
+    room: RoomConfig = field(default_factory=RoomConfig)
+
+    def __post_init__(self) -> None:
+        check_codecs(self.codecs, "link.codecs")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,7 @@ from user_rl.config import build
 from user_rl.errors import ConfigError, StorageFull, UserRlError
 from user_rl.files import free_bytes
 from user_rl.log import Cursors, Log, LogConfig
+from user_rl.log.codec import codecs_of
 from user_rl.trust import Bundle, load_bundle
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,9 @@ class Link:
         self._orders = shared.orders.read() or Orders(boot=boot_of(shared.boot, 0))
         self._lease = Lease(config.root / "lease.json", self._orders.lease_until_s)
         link = config.link
-        bound = LogConfig(segment_bytes=min(link.segment_bytes, config.spool_bytes // 4), max_bytes=config.spool_bytes)
+        codecs_of(ring.schema, link.codecs, "link.codecs")  # what cannot be is said before anything is recorded
+        segment_bytes = min(link.segment_bytes, config.spool_bytes // 4)
+        bound = LogConfig(segment_bytes=segment_bytes, max_bytes=config.spool_bytes, codecs=link.codecs)
         self._spool = Log(config.root / "spool", bound)
         self._cursors = Cursors(config.root / "cursors")
         self._spooler = Spooler(ring, self._spool, config, shared.boot, self._clock)
@@ -135,7 +138,7 @@ class Link:
         report = self._shared.report.read() or Report()
         record = self._lease.record
         self._heart.status = fleet.Status(
-            state=report.state, reason=report.reason or self._spooler.blocked, episode=report.episode,
+            state=report.state, reason=report.reason or self._spooler.reason, episode=report.episode,
             version=report.version, rows=self._ring.head, spool_bytes=self._spool.size_bytes(),
             token=record.token, released=record.released, disk_free_bytes=free_bytes(self._config.root),
             parts=tuple(_part(part) for part in report.parts),

@@ -53,12 +53,16 @@ class Welcome(_Message, frozen=True, tag="Welcome"):
 
 
 class Rows(_Message, frozen=True, tag="Rows"):
-    """`count` packed records of consecutive steps from `first`, in one payload whose digest is `digest`."""
+    """`count` records of consecutive steps from `first`, in one payload whose digest is `digest`: packed, or `coded`.
+
+    What travels is what the spool has stored (user_rl/log/coded.py), and what the log will store.
+    """
 
     stream: Name
     first: Count
     count: Positive
     digest: Digest
+    coded: bool = False
 
 
 class Ack(_Message, frozen=True, tag="Ack"):

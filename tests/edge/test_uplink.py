@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edge.config import LinkConfig
 from edge.uplink import Uplink
 from tests.edge.rig import SCHEMA
-from user_rl.log import Chunk, digest_of
+from user_rl.log import Stored, digest_of
 from user_rl.rows import Schema
 from user_rl.wire import Ack, Hello, Message, Permit, Refused, RefusedCode, Rows, Welcome
 
@@ -41,12 +41,12 @@ class MemorySpool:
     def first_kept(self, stream: str) -> int:
         return self.kept.get(stream, 0)
 
-    def read(self, stream: str, first: int, max_bytes: int) -> list[Chunk]:
-        chunks, last = list[Chunk](), self.synced(stream)
+    def stored(self, stream: str, first: int, max_bytes: int) -> list[Stored]:
+        chunks, last = list[Stored](), self.synced(stream)
         while first <= last and (max_bytes >= 16 or not chunks):
             count = max(1, min(2 - first % 2, last + 1 - first, max_bytes // 16))
             data = b"".join(self.rows[stream][first : first + count])
-            chunks.append(Chunk(stream, first, count, digest_of(data), data))
+            chunks.append(Stored(stream, first, count, digest_of(data), data, coded=False))
             first, max_bytes = first + count, max_bytes - len(data)
         return chunks
 

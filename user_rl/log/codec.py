@@ -172,13 +172,13 @@ class Png:
             _copy(picture.tobytes(), out)
 
 
-def check_codecs(codecs: Mapping[str, str]) -> None:
-    """Raises ConfigError for a text that names no codec."""
+def check_codecs(codecs: Mapping[str, str], path: str = "log.codecs") -> None:
+    """Raises ConfigError for a text that names no codec; `path` is where the configuration has them."""
     for key, text in codecs.items():
-        _parsed(key, text)
+        _parsed(f"{path}.{key}", text)
 
 
-def codecs_of(schema: Schema, codecs: Mapping[str, str]) -> dict[str, str]:
+def codecs_of(schema: Schema, codecs: Mapping[str, str], path: str = "log.codecs") -> dict[str, str]:
     """The codec of each coded field of a schema, in the schema's order; raises ConfigError for what cannot be.
 
     A field's own name goes before patterns, and an earlier pattern before a later one.
@@ -188,20 +188,20 @@ def codecs_of(schema: Schema, codecs: Mapping[str, str]) -> dict[str, str]:
         if not any(fnmatchcase(name, key) for name in fields):
             near = get_close_matches(key, fields, n=1)
             hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(fields)}, and patterns of them"
-            raise ConfigError(f"log.codecs.{key}: no field of the observation is called so; {hint}")
+            raise ConfigError(f"{path}.{key}: no field of the observation is called so; {hint}")
     chosen: dict[str, str] = {}
     for name, field in fields.items():
         key = name if name in codecs else next((k for k in codecs if fnmatchcase(name, k)), "")
         if codecs.get(key, "raw") != "raw":
             chosen[name] = codecs[key]
-            _make(key, codecs[key], field)
+            _make(f"{path}.{key}", codecs[key], field)
     return chosen
 
 
 @lru_cache(maxsize=256)
 def make_codec(name: str, text: str, dtype: str, shape: tuple[int, ...]) -> Codec:
     """The codec `text` for a field; raises ConfigError when it cannot store it or its library is not installed."""
-    return _make(name, text, Field(name, dtype, shape))
+    return _make(f"log.codecs.{name}", text, Field(name, dtype, shape))
 
 
 def decoded(name: str, codec: Codec, blob: memoryview, out: Array) -> None:
@@ -233,13 +233,13 @@ def _copy(data: bytes, out: Array) -> None:
     out[:] = np.frombuffer(data, np.uint8)
 
 
-def _make(key: str, text: str, field: Field) -> Codec:
-    name, level = _parsed(key, text)
+def _make(path: str, text: str, field: Field) -> Codec:
+    name, level = _parsed(path, text)
     shape = tuple(field.shape)
     if name in ("jpeg", "png"):
         if np.dtype(field.dtype) != np.uint8 or len(shape) != 3 or shape[2] not in (1, 3):
             raise ConfigError(
-                f"log.codecs.{key} = {text}: {field.name} is {np.dtype(field.dtype)}{list(shape)}, {name} stores "
+                f"{path} = {text}: {field.name} is {np.dtype(field.dtype)}{list(shape)}, {name} stores "
                 "uint8[H, W, 1 or 3]; choose raw, lz4 or zstd"
             )
         return Png(shape) if name == "png" else Jpeg(level, shape)
@@ -248,13 +248,13 @@ def _make(key: str, text: str, field: Field) -> Codec:
     return Lz4() if name == "lz4" else Zstd(level)
 
 
-def _parsed(key: str, text: str) -> tuple[str, int]:
+def _parsed(path: str, text: str) -> tuple[str, int]:
     """(name, level) of a codec's text."""
     name, colon, level = str(text).partition(":")
     low, high, default = _LEVELS.get(name, (0, 0, 0))
     known = name in _LEVELS or (name in ("raw", "lz4", "png", "blank") and not colon)
     if not known or (colon and not (level.isascii() and level.isdigit() and low <= int(level) <= high)):
-        raise ConfigError(f"log.codecs.{key} = {text!r}, allowed {ALLOWED}; choose one of these")
+        raise ConfigError(f"{path} = {text!r}, allowed {ALLOWED}; choose one of these")
     return name, int(level) if colon else default
 
 

@@ -217,12 +217,13 @@ class Log:
         """What the segments hold on disk."""
         return self._shelf.size_bytes()
 
-    def trim(self, acknowledged: Mapping[str, int]) -> int:
+    def trim(self, acknowledged: Mapping[str, int], *, bound_bytes: int | None = None) -> int:
         """Drops sealed segments whose every row is acknowledged, oldest first, while over max_bytes; pinned ones stay.
 
         For the log that sends its rows to another, whose pins its own process makes. Returns the bytes freed.
+        `bound_bytes`: while over these, instead.
         """
-        return self._eviction.trim(acknowledged, self.config.max_bytes)
+        return self._eviction.trim(acknowledged, self.config.max_bytes if bound_bytes is None else bound_bytes)
 
     def retain(self) -> int:
         """Drops the oldest segment that `config.retention` keeps no longer; returns the bytes freed, 0: none."""
