@@ -71,7 +71,12 @@ def train_baseline(folder: RunFolder, config: LaunchConfig) -> Path | None:
     with Reader(folder.log) as reader:
         schema = next(iter(reader.streams().values()))
         only_shown = dataclasses.replace(
-            config.replay, sampler=None, shape={"name": "transition"}, reward=None, reward_required=False
+            config.replay,
+            sampler=None,
+            shape={"name": "transition"},
+            reward=None,
+            reward_required=False,
+            pictures=recipe.policy.sees,
         )
         replay = Replay(reader, only_shown, schema, seed=config.seed, demonstration_share=recipe.demonstration_share)
         replay.catch_up()

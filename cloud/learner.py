@@ -12,7 +12,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ class Learner:
 
     def _replay(self, source: Source, schema: Schema) -> Replay:
         return Replay(
-            source, self._replay_config, schema, seed=self._seed,
+            source, replace(self._replay_config, pictures=self._recipe.policy.sees), schema, seed=self._seed,
             demonstration_share=self._recipe.demonstration_share, max_versions=self._config.staleness.max_versions,
             run=self._run, clock=self._clock,
         )  # fmt: skip

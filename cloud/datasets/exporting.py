@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from cloud.datasets.lerobot_v3_writer import Form, LeRobotWriter
-from cloud.videos.episode import name_of, named, newest, rows_of, stamped_rate_hz
+from cloud.videos.episode import name_of, named, newest, rows_of, stamped_rate_hz, tell_unfilmed
 from user_rl.errors import ConfigError, StorageError, StorageFull
 from user_rl.files import sync_file, sync_folder
 from user_rl.log import Episode, Reader
+from user_rl.log.unfilmed import is_unfilmed
 from user_rl.rows import Kind, Klass, Schema
 from user_rl.specs import Array
 
@@ -109,6 +110,7 @@ def _write(
             continue
         if writer is None:
             writer = LeRobotWriter(part, schema, make_form(fps or max(1, round(stamped_rate_hz(rows)))))
+        tell_unfilmed(episode, int(np.count_nonzero(is_unfilmed(rows, schema))))
         writer.add(episode.stream, steps, last)
         cut += not len(last)
         tell(rows.nbytes)

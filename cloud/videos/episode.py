@@ -1,6 +1,7 @@
 """One episode of the log as a video, and which episodes: the newest, or those that are named CELL/BOOT/EPISODE."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,8 +13,11 @@ from cloud.videos.encoder import Encoder
 from cloud.videos.picture import Caption, Layout
 from user_rl.errors import ConfigError, StorageError
 from user_rl.log import Episode, Reader
+from user_rl.log.unfilmed import is_unfilmed
 from user_rl.rows import Kind, Klass, Schema, Source
 from user_rl.specs import Array, Image
+
+log = logging.getLogger(__name__)
 
 PREFIX = "observation.images."
 READ_BYTES = 16 * 2**20  # in memory at a time
@@ -96,7 +100,7 @@ def write_video(
     layout, caption = Layout(specs), _Captions(episode)
     try:
         with Encoder(path, size=layout.size, rate_hz=rate_hz, title=name_of(episode)) as encoder:
-            for row in chain.from_iterable(chain([first], rows)):
+            for row in _told(chain([first], rows), schema, episode):
                 encoder.add(layout.draw({name: row[PREFIX + name] for name in specs}, caption.at(row)))
     except OSError as error:
         why = error.strerror or error
@@ -135,6 +139,21 @@ def stamped_rate_hz(rows: Array) -> float:
     between_s = np.diff(rows["stamp.action"][rows["kind"] == Kind.STEP])
     typical_s = float(np.median(between_s)) if len(between_s) else 0.0
     return max(0.1, round(1.0 / typical_s, 1)) if typical_s > 0 else USUAL_HZ
+
+
+def _told(parts: Iterable[Array], schema: Schema, episode: Episode) -> Iterator[Any]:
+    """Their rows; those whose pictures were not recorded are black, and one line says how many."""
+    black = 0
+    for rows in parts:
+        black += int(np.count_nonzero(is_unfilmed(rows, schema)))
+        yield from rows
+    tell_unfilmed(episode, black)
+
+
+def tell_unfilmed(episode: Episode, rows: int) -> None:
+    """One line about an episode with `rows` whose pictures the edge had no room for."""
+    if rows:
+        log.warning("episode %s: %d frames were not recorded and are black", name_of(episode), rows)
 
 
 class _Captions:

@@ -15,6 +15,7 @@ import xxhash
 from user_rl.errors import StorageCorrupt
 from user_rl.log.coded import Coded, cut_stored, lossy_fields
 from user_rl.rows import Klass, Schema
+from user_rl.specs import Array
 
 CHUNK_BYTES = 4 * 2**20  # a chunk holds no more, unless one single row does
 STEP_KEY = Struct(">IQ")  # stream number, step (chunks, gaps) or episode (episodes)
@@ -64,6 +65,12 @@ class Stored:
     def last(self) -> int:
         """The step of its last row."""
         return self.first + self.count - 1
+
+    def head(self, schema: Schema) -> Array:
+        """Its rows, at least those of their fields that are not coded: nothing is decoded."""
+        if self.coded:
+            return Coded(memoryview(self.data), self.count, schema.dtype).plain
+        return schema.view(self.data)
 
 
 @dataclass(frozen=True, slots=True)
