@@ -65,4 +65,4 @@ def _check_parts(part: Coded, stored: memoryview) -> None:
         for start, end in pairwise(ends):
             check_blob(name, codec, blobs[start:end], value_bytes)
     if size != len(stored):
-        raise WireError(f"its parts have {size} bytes")
+        raise SpecError(f"its parts have {size} bytes")
