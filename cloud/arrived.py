@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from user_rl.errors import WireError
 from user_rl.log import Log
 from user_rl.log.coded import Coded
 from user_rl.log.peer import coded_from_peer
 from user_rl.rows import Schema
 from user_rl.specs import Array
+
+FLAGS = ("source", "is_intervention", "kind", "klass", "next.done", "next.truncated", "next.success")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Arrived:
         if self.part is None:
             log.append(stream, self.head)
         else:
-            log.append_coded(stream, self.part.stored, len(self.head))
+            log.append_parts(stream, self.part)
 
 
 def arrived_from(payload: memoryview, count: int, schema: Schema, *, coded: bool) -> Arrived:
@@ -49,3 +53,20 @@ def arrived_from(payload: memoryview, count: int, schema: Schema, *, coded: bool
     if payload.nbytes != size:
         raise WireError(f"{count} rows in {payload.nbytes} bytes, allowed {size}; drop them")
     return Arrived(schema.view(payload))
+
+
+def find_problem(records: Array, first: int, run: str) -> str:
+    """What is wrong with these rows, empty if nothing: steps, run, token and flags are held against their ranges."""
+    expected = np.arange(first, first + len(records), dtype=np.uint64)
+    checks = [
+        ("step", records["step"] != expected, "consecutive steps"),
+        ("run", records["run"] != run.encode(), run),
+        ("token", records["token"] == 0, "1 or more"),
+        *((name, records[name] > 1, "0 or 1") for name in FLAGS),
+        ("next.reward", ~np.isfinite(records["next.reward"]), "finite"),
+    ]
+    for name, wrong, allowed in checks:
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            return f"row {first + i}: {name} = {records[name][i]!r}, allowed {allowed}; drop it"
+    return ""

@@ -11,18 +11,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from cloud.arrived import Arrived, arrived_from
+from cloud.arrived import Arrived, arrived_from, find_problem
 from cloud.episodes import EpisodeSum, EpisodeTally, online_steps
 from cloud.quota import Quota
+from cloud.sessions import Session, Sessions
 from user_rl.channels import Received
 from user_rl.clock import Clock
 from user_rl.errors import ConfigError, SchemaMismatch, SpecError, StorageFull, WireError
 from user_rl.log import Log
 from user_rl.log.upkeep import VERIFY_HOURS
 from user_rl.rows import Klass, Schema, schema_from_bytes
-from user_rl.specs import Array
 from user_rl.wire import (
     UNLIMITED,
     Ack,
@@ -44,7 +42,6 @@ Answer = tuple[bytes, Message]  # the peer and what it is told
 REFUSE_AGAIN_S = 1.0
 LOG_AGAIN_S = 60.0
 MAX_ROW_BYTES = Limits().payload_bytes
-FLAGS = ("source", "is_intervention", "kind", "klass", "next.done", "next.truncated", "next.success")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +57,7 @@ class GatewayConfig:
     group_s: float = 0.01  # a commit's age at most
     retry_s: float = 1.0  # between commits on a full disk
     lost_after_s: float = 10.0  # a peer that cannot be reached for so long is forgotten
+    small_group_bytes: int = 2**18  # below it a commit waits as long as the last one took: half the time at most
     tick_s: float = 0.02  # between looks at stop, permits and full disks when nothing arrives
     part_bytes: int = 2**20  # of the weights, per answer, at most
     verify_hours: float = VERIFY_HOURS  # between two looks at a sealed segment's bytes
@@ -83,22 +81,6 @@ class Refusal(WireError):
         self.stream, self.code = stream, code
 
 
-@dataclass
-class _Session:
-    """A stream that said Hello, until its peer is lost."""
-
-    stream: str
-    peer: bytes
-    cell: str
-    schema: Schema
-    log_id: str
-    epoch: int
-    token: int
-    behind: bool = False  # rows were turned away since its Hello: it must say Hello again
-    permit: Permit | None = None  # the last one sent
-    lost_s: float | None = None  # since when its peer cannot be reached
-
-
 class Ingest:
     """The sessions of one run, and the log that their rows go to. One owner, no lock."""
 
@@ -112,7 +94,8 @@ class Ingest:
         self.online_rows, self.rows, self.bytes, self.refused = 0, 0, 0, 0
         self.full = False
         self.quota = Quota(demonstrations)
-        self._sessions: dict[str, _Session] = {}
+        self._sessions = Sessions()
+        self._commit_took_s = 0.0
         self._dirty: set[str] = set()
         self._pending_bytes, self._pending_since_s, self._retry_s = 0, 0.0, 0.0
         self._pending_online = 0
@@ -126,7 +109,7 @@ class Ingest:
     @property
     def cells(self) -> list[str]:
         """The cells that can be reached now."""
-        return sorted({s.cell for s in list(self._sessions.values()) if s.lost_s is None})
+        return sorted({s.cell for s in self._sessions.all() if s.lost_s is None})
 
     @property
     def pending(self) -> bool:
@@ -153,12 +136,21 @@ class Ingest:
         if not self._dirty or now_s < self._retry_s or self._log.wait_s() > 0:
             return False
         waited_s = now_s - self._pending_since_s
-        return idle or self._pending_bytes >= self._config.group_bytes or waited_s >= self._config.group_s
+        if self._pending_bytes >= self._config.group_bytes or waited_s >= self._config.group_s:
+            return True
+        return idle and self._small_wait_s() == 0
 
     def wait_s(self) -> float:
         """How long to wait for the next message: not at all while a commit would make rows durable."""
         tick_s = self._config.tick_s
-        return min(tick_s, self._log.wait_s()) if self._dirty and not self.full else tick_s
+        return min(tick_s, max(self._log.wait_s(), self._small_wait_s())) if self._dirty and not self.full else tick_s
+
+    def _small_wait_s(self) -> float:
+        """How long a small group still gathers: many streams then share a commit, and one alone hardly waits."""
+        if self._pending_bytes >= self._config.small_group_bytes:
+            return 0.0
+        longest_s = min(self._commit_took_s, self._config.group_s)
+        return max(0.0, self._pending_since_s + longest_s - self._clock.now_s())
 
     def commit(self, *, at_once: bool = False) -> list[Answer]:
         """One durable group commit and its acknowledgements; on a full disk a refusal, and all stays pending.
@@ -166,11 +158,13 @@ class Ingest:
         The log may let rows wait for the rest of their group, unless `at_once`; they are then neither acknowledged nor
         counted.
         """
+        start_s = self._clock.now_s()
         try:
             moved = self._log.sync() if at_once else self._log.commit()
         except StorageFull as error:
             return self._now_full(error)
-        there = (self._sessions[stream] for stream in sorted(moved) if stream in self._sessions)
+        self._commit_took_s = self._clock.now_s() - start_s
+        there = self._sessions.of(sorted(moved))
         answers: list[Answer] = [(session.peer, Ack(session.stream, moved[session.stream])) for session in there]
         if self._log.pending:
             return answers
@@ -182,13 +176,13 @@ class Ingest:
 
     def permits(self) -> list[Answer]:
         """The permits that changed since they were last sent; forgets peers that were lost for long."""
-        now_s = self._clock.now_s()
+        now_s, share = self._clock.now_s(), self._share()
         changed: list[Answer] = []
-        for session in list(self._sessions.values()):
+        for session in self._sessions.all():
             if session.lost_s is not None and now_s - session.lost_s > self._config.lost_after_s:
-                del self._sessions[session.stream]
+                self._sessions.drop(session.stream)
                 continue
-            permit = self._permit(session)
+            permit = self._permit(session, share)
             if permit != session.permit:
                 session.permit = permit
                 changed.append((session.peer, permit))
@@ -196,10 +190,10 @@ class Ingest:
 
     def delivered(self, peer: bytes, ok: bool) -> None:
         """What became of an answer to `peer`."""
-        for session in self._sessions.values():
-            if session.peer == peer and ok:
+        for session in self._sessions.of_peer(peer):
+            if ok:
                 session.lost_s = None
-            elif session.peer == peer:
+            else:
                 session.permit = None  # to be sent again
                 session.lost_s = self._clock.now_s() if session.lost_s is None else session.lost_s
 
@@ -218,10 +212,10 @@ class Ingest:
             cursor = hello.first_kept - 1
             answers += self._note_gap(hello.stream, cursor)
         cell = hello.stream.partition("/")[0]
-        session = _Session(hello.stream, peer, cell, schema, hello.log_id, hello.epoch, hello.token)
+        session = Session(hello.stream, peer, cell, schema, hello.log_id, hello.epoch, hello.token)
         if self.full:
             return [*answers, (peer, Refused(hello.stream, "full", "the cloud's disk is full; say Hello again"))]
-        self._sessions[hello.stream] = session
+        self._sessions.put(session)
         return [*answers, (peer, Welcome(hello.stream, cursor)), *self.permits()]
 
     def _note_gap(self, stream: str, last: int) -> list[Answer]:
@@ -230,7 +224,7 @@ class Ingest:
         with suppress(StorageFull):  # it waits, and the commit says so
             self._log.append_gap(stream, first, last)
         self._dirty.add(stream)
-        self._sessions.pop(stream, None)
+        self._sessions.drop(stream)
         return self.commit(at_once=True)
 
     def _check_hello(self, user: str, hello: Hello) -> Schema:
@@ -278,7 +272,7 @@ class Ingest:
         self._append(session, arrived.after(appended + 1 - rows.first))
         return []
 
-    def _check_rows(self, session: _Session, rows: Rows, payload: memoryview) -> Arrived:
+    def _check_rows(self, session: Session, rows: Rows, payload: memoryview) -> Arrived:
         if digest(payload) != rows.digest:
             text = f"rows {rows.first} to {rows.first + rows.count - 1} changed on the way; send them again"
             raise Refusal(rows.stream, "digest", text)
@@ -296,7 +290,7 @@ class Ingest:
             raise Refusal(rows.stream, "hello", text)
         return arrived
 
-    def _arrived(self, session: _Session, rows: Rows, payload: memoryview) -> Arrived:
+    def _arrived(self, session: Session, rows: Rows, payload: memoryview) -> Arrived:
         try:
             return arrived_from(payload, rows.count, session.schema, coded=rows.coded)
         except SchemaMismatch as error:
@@ -304,7 +298,7 @@ class Ingest:
         except WireError as error:
             raise Refusal(rows.stream, "malformed", str(error)) from error
 
-    def _append(self, session: _Session, arrived: Arrived) -> None:
+    def _append(self, session: Session, arrived: Arrived) -> None:
         records = arrived.head
         if not self._dirty:
             self._pending_since_s = self._clock.now_s()
@@ -335,12 +329,14 @@ class Ingest:
             else:
                 self._tally.resume(episode.stream, known)
 
-    def _permit(self, session: _Session) -> Permit:
-        last = UNLIMITED
-        if self.total_rows is not None:
-            cells = max(1, len(self.cells))
-            share = math.ceil(max(0, self.total_rows - self.online_rows) / cells)
-            last = self._log.synced(session.stream) + share
+    def _share(self) -> int | None:
+        """How many more online rows each cell may record; None: any number."""
+        if self.total_rows is None:
+            return None
+        return math.ceil(max(0, self.total_rows - self.online_rows) / max(1, len(self.cells)))
+
+    def _permit(self, session: Session, share: int | None) -> Permit:
+        last = UNLIMITED if share is None else self._log.synced(session.stream) + share
         return Permit(session.stream, last, self.quota.still_wanted(session.stream))
 
     def _now_full(self, error: StorageFull) -> list[Answer]:
@@ -349,7 +345,7 @@ class Ingest:
             return []
         self.full = True
         log.error("nothing is acknowledged until there is space: %s", error)
-        there = [self._sessions[s] for s in sorted(self._dirty) if s in self._sessions]
+        there = self._sessions.of(sorted(self._dirty))
         return [(s.peer, Refused(s.stream, "full", str(error))) for s in there]
 
     def _space_again(self) -> list[Answer]:
@@ -358,7 +354,7 @@ class Ingest:
         self.full = False
         log.info("there is space again; what was pending is durable")
         text = "there is space again; say Hello"
-        return [(s.peer, Refused(s.stream, "hello", text)) for s in self._sessions.values() if s.behind]
+        return [(s.peer, Refused(s.stream, "hello", text)) for s in self._sessions.all() if s.behind]
 
     def _refuse(self, received: Received, stream: str, code: RefusedCode, text: str) -> list[Answer]:
         self.refused += 1
@@ -385,20 +381,3 @@ def _read_schema(hello: Hello) -> Schema:
         text = f"rows of {size} bytes, allowed {MAX_ROW_BYTES}; use smaller or fewer images"
         raise Refusal(hello.stream, "schema", text)
     return schema
-
-
-def find_problem(records: Array, first: int, run: str) -> str:
-    """What is wrong with these rows, empty if nothing: steps, run, token and flags are held against their ranges."""
-    expected = np.arange(first, first + len(records), dtype=np.uint64)
-    checks = [
-        ("step", records["step"] != expected, "consecutive steps"),
-        ("run", records["run"] != run.encode(), run),
-        ("token", records["token"] == 0, "1 or more"),
-        *((name, records[name] > 1, "0 or 1") for name in FLAGS),
-        ("next.reward", ~np.isfinite(records["next.reward"]), "finite"),
-    ]
-    for name, wrong, allowed in checks:
-        if wrong.any():
-            i = int(np.argmax(wrong))
-            return f"row {first + i}: {name} = {records[name][i]!r}, allowed {allowed}; drop it"
-    return ""

@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from cloud.ingest import GatewayConfig, Ingest, find_problem
+from cloud.arrived import find_problem
+from cloud.ingest import GatewayConfig, Ingest
 from cloud.testing import episode_rows, state_schema
 from user_rl.channels import Received
 from user_rl.clock import FakeClock
@@ -491,3 +492,29 @@ def test_segments_are_verified_again_after_a_time(hours: float) -> None:
     words = rf"^gateway\.verify_hours = {hours}, allowed more than 0; leave it out for a day$"
     with pytest.raises(ConfigError, match=words):
         GatewayConfig(verify_hours=hours)
+
+
+def test_small_groups_gather_for_as_long_as_the_last_commit_took_and_large_ones_do_not(door: Door) -> None:
+    door.hello()
+    door.send(episode())
+    commit = door.log.commit
+
+    def slow() -> dict[str, int]:
+        door.clock.advance(0.006)
+        return commit()
+
+    door.log.commit = slow  # type: ignore[method-assign]
+    door.commit()
+    door.send(episode(5, 1))
+    assert not door.ingest.commit_is_due(idle=True)
+    assert 0.005 < door.ingest.wait_s() <= 0.006
+    door.clock.advance(0.006)
+    assert door.ingest.wait_s() == 0
+    assert door.ingest.commit_is_due(idle=True)
+    door.commit()
+    step, sent = 10, 0
+    while sent < CONFIG.small_group_bytes:
+        rows = episode(step, step, length=500)
+        door.send(rows)
+        step, sent = step + 501, sent + rows.nbytes
+    assert door.ingest.commit_is_due(idle=True)

@@ -117,9 +117,12 @@ class Log:
 
         They are not copied: `stored` must stay as it is. Rows of a peer are checked before (`user_rl/log/peer.py`).
         """
+        self.append_parts(stream, Coded(memoryview(stored), count, self._stream(stream).schema.dtype))
+
+    def append_parts(self, stream: str, part: Coded) -> None:
+        """As `append_coded`, of one chunk's parts."""
         state = self._stream(stream)
-        part = Coded(memoryview(stored), count, state.schema.dtype)
-        if not count:
+        if not len(part.plain):
             return
         check_steps(state, part.plain["step"])
         start, ticket = 0, next(self._tickets)
