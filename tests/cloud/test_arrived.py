@@ -4,6 +4,7 @@ come again."""
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -27,8 +28,8 @@ def rows_of(first: int, count: int) -> Array:
 def coded(rows: Array, **changes: object) -> tuple[Rows, bytes]:
     payload = packed(rows, CODECS)
     assert payload is not None
-    fields = {"stream": STREAM, "first": int(rows["step"][0]), "count": len(rows), "digest": digest(payload)}
-    return Rows(**{**fields, "coded": True, **changes}), payload
+    message = Rows(STREAM, int(rows["step"][0]), len(rows), digest(payload), coded=True)
+    return msgspec.structs.replace(message, **changes), payload
 
 
 @pytest.fixture
