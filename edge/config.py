@@ -5,11 +5,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from edge.room import RoomConfig
+from edge.room_config import RoomConfig
 from hal.embodiment import Layout
 from hal.guard import GuardConfig
 from user_rl.clock import Clock, FreeRunningClock, SystemClock
-from user_rl.log.codec import check_codecs
 
 
 class Pace(StrEnum):
@@ -43,9 +42,6 @@ class LinkConfig:
     segment_bytes: int = 256 * 2**20
     codecs: dict[str, str] = field(default_factory=dict)  # of the spool, as log.codecs: {observation.images.*: jpeg:90}
     room: RoomConfig = field(default_factory=RoomConfig)
-
-    def __post_init__(self) -> None:
-        check_codecs(self.codecs, "link.codecs")
 
 
 @dataclass(frozen=True, kw_only=True)

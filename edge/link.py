@@ -54,7 +54,7 @@ class Link:
         self._orders = shared.orders.read() or Orders(boot=boot_of(shared.boot, 0))
         self._lease = Lease(config.root / "lease.json", self._orders.lease_until_s)
         link = config.link
-        codecs_of(ring.schema, link.codecs, "link.codecs")  # what cannot be is said before anything is recorded
+        codecs_of(ring.schema, link.codecs, "link.codecs")  # what cannot be is said here
         segment_bytes = min(link.segment_bytes, config.spool_bytes // 4)
         bound = LogConfig(segment_bytes=segment_bytes, max_bytes=config.spool_bytes, codecs=link.codecs)
         self._spool = Log(config.root / "spool", bound)

@@ -8,37 +8,13 @@ reason is shown to the fleet. No state is kept: a successor finds the same by lo
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from user_rl.errors import ConfigError, StorageFull
+from edge.room_config import RoomConfig
+from user_rl.errors import StorageFull
 from user_rl.files import free_bytes
 from user_rl.log import Log
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoomConfig:
-    """Shares of the spool's bound, and bytes that the disk must have."""
-
-    frames_off: float = 0.8
-    frames_on: float = 0.7
-    frames_free_bytes: int = (
-        512 * 2**20
-    )  # less free than this: no pictures; none while there is less than 1.25 times it
-    least_free_bytes: int = 64 * 2**20  # less free than this: nothing is recorded
-
-    def __post_init__(self) -> None:
-        if not 0 < self.frames_on <= self.frames_off <= 1:
-            raise ConfigError(
-                f"link.room: frames_on = {self.frames_on}, frames_off = {self.frames_off}; allowed are shares of the "
-                "spool with 0 < frames_on <= frames_off <= 1"
-            )
-        if not 0 <= self.least_free_bytes <= self.frames_free_bytes:
-            raise ConfigError(
-                f"link.room: least_free_bytes = {self.least_free_bytes}, frames_free_bytes = {self.frames_free_bytes}; "
-                "allowed are 0 <= least_free_bytes <= frames_free_bytes"
-            )
 
 
 class Room:

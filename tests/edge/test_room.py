@@ -7,7 +7,8 @@ import pytest
 
 from edge import room
 from edge.config import LinkConfig
-from edge.room import Room, RoomConfig
+from edge.room import Room
+from edge.room_config import RoomConfig
 from edge.spooler import Spooler, stream_name
 from tests.edge.rig import make_config
 from tests.edge.test_ring import make_ring

@@ -172,10 +172,10 @@ class Png:
             _copy(picture.tobytes(), out)
 
 
-def check_codecs(codecs: Mapping[str, str], path: str = "log.codecs") -> None:
-    """Raises ConfigError for a text that names no codec; `path` is where the configuration has them."""
+def check_codecs(codecs: Mapping[str, str]) -> None:
+    """Raises ConfigError for a text that names no codec."""
     for key, text in codecs.items():
-        _parsed(f"{path}.{key}", text)
+        _parsed(f"log.codecs.{key}", text)
 
 
 def codecs_of(schema: Schema, codecs: Mapping[str, str], path: str = "log.codecs") -> dict[str, str]:
