@@ -20,7 +20,6 @@ from msgspec.structs import replace
 
 from edge.config import EdgeConfig
 from edge.connection import Connection
-from edge.downlink import Downlink
 from edge.heart import Answer, Heart
 from edge.lease import Lease
 from edge.orders import Card, Orders, PartReport, Report, State
@@ -32,6 +31,7 @@ from edge.uplink import Uplink
 from user_rl import fleet
 from user_rl.clock import Clock, SystemClock
 from user_rl.config import build
+from user_rl.downlink import Downlink
 from user_rl.errors import ConfigError, StorageFull, UserRlError
 from user_rl.files import free_bytes
 from user_rl.log import Cursors, Log, LogConfig

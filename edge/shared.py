@@ -1,4 +1,5 @@
-"""The memory that joins the edge's three processes: one memfd, made by `halt`, mapped by control and link.
+"""The memory that joins the edge's three processes: one memfd, made by `halt`, mapped by control and link. It names a
+second one, the window of remote inference, and the eventfd that rings when there is something to see in it.
 
 Fixed part: the daemon's boot, the pulse, the ring's counters and three mailboxes. The ring follows it; control makes it
 when it knows how large a row is. Nothing here has a lock or a pointer, so any process may be killed at any instant and
@@ -21,7 +22,7 @@ from user_rl.rows import Schema, schema_from_bytes
 M = TypeVar("M")
 
 _MAGIC = b"user-rl1"
-_BOOT, _CAPACITY, _PULSE, _COUNTERS = 8, 24, 64, 128  # bytes
+_BOOT, _CAPACITY, _WINDOW, _PULSE, _COUNTERS = 8, 24, 32, 64, 128  # bytes
 _CARD, _REPORT, _ORDERS, _RING = 4096, 4096 + 2**18, 4096 + 2**18 + 2**14, 2**19
 _FIXED = _RING
 
@@ -98,6 +99,17 @@ class Shared:
         self.orders = Mailbox(self._memory[_ORDERS:_RING], Orders)
 
     @property
+    def fds(self) -> tuple[int, int, int]:
+        """What a child inherits: this memory, the window (edge.inference.window) and its bell, by the same numbers."""
+        window, bell = struct.unpack_from("<QQ", self._memory, _WINDOW)
+        return self.fd, window, bell
+
+    def close(self) -> None:
+        """Closes the file descriptors; the maps stay."""
+        for fd in self.fds:
+            os.close(fd)
+
+    @property
     def boot(self) -> bytes:
         """The 16 random bytes of this daemon's life."""
         return bytes(self._memory[_BOOT : _BOOT + 16])
@@ -131,4 +143,6 @@ def make_shared(boot: bytes) -> Shared:
     fd = os.memfd_create("user-rl-edge", os.MFD_CLOEXEC)
     os.ftruncate(fd, _FIXED)
     os.pwrite(fd, _MAGIC + boot, 0)
+    window = os.memfd_create("user-rl-window", os.MFD_CLOEXEC)
+    os.pwrite(fd, struct.pack("<QQ", window, os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)), _WINDOW)
     return Shared(fd)

@@ -14,7 +14,7 @@ import zmq
 from user_rl.errors import ConfigError
 from user_rl.files import write_atomically
 
-Kind = Literal["edge", "run", "admin", "labeller", "server"]
+Kind = Literal["edge", "run", "admin", "labeller", "inference", "server"]
 Z85Key = Annotated[str, msgspec.Meta(min_length=40, max_length=40)]
 NAME_PATTERN = (
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}\Z"  # fits a row's 48-byte column; no separator of streams or identities

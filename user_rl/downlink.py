@@ -2,18 +2,18 @@
 
 A state machine without socket or clock, over a folder: `NNNNNNNN.part/` holds the manifest and what has arrived, and a
 transfer that broke, even by the death of this process, goes on at its length. A whole version is synced and renamed to
-`NNNNNNNN/`, which control may load from then on. Bytes that do not have the manifest's size and hash are deleted and
-fetched again; a version for other rows is refused.
+`NNNNNNNN/`, which whoever acts may load from then on. Bytes that do not have the manifest's size and hash are deleted
+and fetched again; a version for other rows is refused.
 """
 
 import hashlib
 import logging
 import shutil
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
-from edge.config import LinkConfig
 from user_rl.files import sync_file, sync_folder
 from user_rl.versions import Version, read_version, version_folder
 from user_rl.wire import Message, Refused, WeightsOffer, WeightsPart, WeightsQuery, WeightsRange
@@ -24,10 +24,27 @@ WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
 AGAIN_S = 1.0  # after something went wrong
 
 
+class Bounds(Protocol):
+    """Sizes and times of fetching: edge.config.LinkConfig, cloud.inference.config.ServeConfig."""
+
+    @property
+    def weights_every_s(self) -> float: ...
+
+    @property
+    def part_bytes(self) -> int: ...
+
+    @property
+    def keep_versions(self) -> int: ...
+
+    @property
+    def answer_s(self) -> float: ...
+
+
 class Downlink:
     """The versions of one run, under `root`."""
 
-    def __init__(self, root: Path, run: str, config: LinkConfig, *, schema: str) -> None:
+    def __init__(self, root: Path, run: str, config: Bounds, *, schema: str | None) -> None:
+        """`schema`: the digest of the rows that versions must be for; None: whatever the run's are."""
         self._root, self._run, self._config, self._schema = root, run, config, schema
         root.mkdir(parents=True, exist_ok=True)
         self.newest: Version | None = None  # whole, verified, offered by this run's learner
@@ -84,7 +101,7 @@ class Downlink:
             version = msgspec.json.decode(manifest, type=Version)
         except msgspec.MsgspecError as error:
             return self._give_up(f"a manifest of {len(manifest)} bytes cannot be read: {error}", now_s)
-        if version.schema != self._schema:
+        if self._schema is not None and version.schema != self._schema:
             return self._give_up(
                 f"version {version.number} is for rows of schema {version.schema[:8]}, allowed {self._schema[:8]}, "
                 "this cell's; run both sides with one configuration", now_s,

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.config import LinkConfig
-from edge.downlink import Downlink
 from tests.edge.rig import SCHEMA, version
+from user_rl.downlink import Downlink
 from user_rl.versions import Version
 from user_rl.wire import Message, Refused, WeightsOffer, WeightsPart, WeightsQuery, WeightsRange
 
