@@ -1,8 +1,9 @@
 """Acting: who proposes the action of a step. A policy beside the robot does, or whatever else keeps `Actor`.
 
-A proposal names the weights that it comes from, for they may change within an episode; its row says which.
+A proposal names the weights that it comes from, for they may change within an episode (`swap`); its row says which.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -34,6 +35,8 @@ class Actor(Protocol):
 class LocalActor:
     """One version's policy in this process."""
 
+    left = 0  # see Held: a policy that is asked step by step has chunks of one
+
     def __init__(self, policy: Policy, version: Version) -> None:
         self._policy, self._number, self._hash = policy, version.number, version.digest16
 
@@ -42,3 +45,33 @@ class LocalActor:
 
     def propose(self, seen: Observation, *, explore: bool) -> Proposal:
         return Proposal(self._policy.act(seen.values, explore=explore), self._number, self._hash)
+
+
+class Held(Protocol):
+    """An actor of fixed weights."""
+
+    left: int  # actions of its running chunk that are still to come; 0: the next step begins another
+
+    def begin(self) -> None: ...
+
+    def propose(self, seen: Observation, *, explore: bool) -> Proposal | None: ...
+
+
+class Swapping:
+    """See Actor. What `newest` returns acts from the next step on, or with `chunks` when the running chunk is over."""
+
+    def __init__(self, newest: Callable[[], Held], *, chunks: bool) -> None:
+        self._newest, self._chunks, self._acting = newest, chunks, newest()
+
+    def begin(self) -> None:
+        self._take(self._newest())
+
+    def propose(self, seen: Observation, *, explore: bool) -> Proposal | None:
+        newest = self._newest()
+        if newest is not self._acting and not (self._chunks and self._acting.left):
+            self._take(newest)
+        return self._acting.propose(seen, explore=explore)
+
+    def _take(self, actor: Held) -> None:
+        self._acting = actor
+        actor.begin()

@@ -24,6 +24,14 @@ class Realtime(StrEnum):
     OFF = "off"
 
 
+class Swap(StrEnum):
+    """Where newer weights begin to act."""
+
+    STEP = "step"  # at the next one after they are loaded
+    CHUNK = "chunk"  # when the actions of the running chunk are used up
+    EPISODE = "episode"
+
+
 @dataclass(frozen=True, kw_only=True)
 class LinkConfig:
     """Sizes and times of spooling, sending and fetching."""
@@ -58,6 +66,7 @@ class EdgeConfig:
     pace: Pace = Pace.REAL
     seed: int = 0  # of episode starts and exploration
     evaluate: bool = False  # act by the policy's mode, without exploration
+    swap: Swap = Swap.EPISODE  # where newer weights begin to act
     hold_at_permit: bool = (
         False  # real pace: wait between episodes while the learner is behind (free pace always waits)
     )

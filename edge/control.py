@@ -14,6 +14,7 @@ from pathlib import Path
 from edge.config import EdgeConfig, Realtime
 from edge.desk import Desk
 from edge.fault import latch, read_fault
+from edge.loading import at_once, beside, tried
 from edge.loop import control
 from edge.orders import Card, Report, State
 from edge.pacer import Pacer
@@ -74,7 +75,10 @@ def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], bool], make: 
     if config.realtime is Realtime.AUTO and not config.free:
         try_realtime()
     recorder, pacer = Recorder(ring, task=cell.task.name), Pacer(clock, cell.robot.spec.rate_hz)
-    desk = Desk(shared, recorder, pacer, config, idle=idle, cell=cell, stopping=stopping)
+    desk = Desk(
+        shared, recorder, pacer, config, idle=idle, cell=cell, stopping=stopping, load=tried(cell),
+        start=at_once if config.free else beside,
+    )  # fmt: skip
     try:
         if not faultless(config, desk):
             return

@@ -7,24 +7,20 @@ and ends when control is told to stop. Waiting is on `idle`, a clock that really
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from edge.acting import Actor, LocalActor
-from edge.config import EdgeConfig
+from edge.acting import Actor, Swapping
+from edge.config import EdgeConfig, Swap
+from edge.loading import Load, Loaded, Loader, Start, at_once
 from edge.orders import Orders, Report, State
 from edge.pacer import Pacer
 from edge.recorder import Heading, Recorder
 from edge.senses import Senses
 from edge.shared import Shared
 from hal.cell import Cell
-from policies.load import load
-from policies.policy import Policy
 from user_rl.clock import Clock
-from user_rl.errors import ConfigError, StorageError
 from user_rl.rows import Klass
-from user_rl.versions import Version
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +28,6 @@ WAIT_S = 0.002  # between two looks while nothing may happen
 PERSON_S = 0.05  # between two looks for what a person does
 TELL_S = 0.25  # between two reports of the same state
 GOING = (State.DEMONSTRATING, State.RUNNING)
-Load = Callable[..., tuple[Version, Policy]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +54,13 @@ class Desk:
 
     def __init__(
         self, shared: Shared, recorder: Recorder, pacer: Pacer, config: EdgeConfig, *, idle: Clock, cell: Cell,
-        stopping: Callable[[], bool], load: Load = load,
+        stopping: Callable[[], bool], load: Load, start: Start = at_once,
     ) -> None:  # fmt: skip
         self._shared, self._recorder, self._pacer, self._config = shared, recorder, pacer, config
-        self._idle, self._stopping, self._cell, self._load = idle, stopping, cell, load
+        self._idle, self._stopping, self._cell = idle, stopping, cell
+        self._loads_within = not config.free or config.swap is not Swap.EPISODE  # simulated time waits for its weights
+        self._loader = Loader(load, self._noise, start=start)
         self._senses = Senses(cell, idle)
-        self._weights: tuple[str, Version, Actor] | None = None
-        self._refused = ""  # folder of a version that could not be loaded
         self._demonstrated: list[int] = []  # closing steps of successful demonstrations in this stream
         self._generation = self._held = self._unserved = 0
         self._unserved_at = -1  # the step before which nothing was there to act
@@ -101,6 +96,8 @@ class Desk:
         self._shared.pulse.promise(now_s + self._config.pulse_limit_s)
         if self._ended(plan, orders, now_s):
             return False
+        if self._loads_within and self._loader.newest is not None:  # the first one may take long
+            self._loader.want(orders)
         state = self._obstacle(plan, orders)
         if state is None:
             if now_s - self._told_s >= TELL_S or self._told.state not in GOING:
@@ -182,41 +179,40 @@ class Desk:
         if self._recorder.ring.free() < 2:
             return State.NO_SPACE
         if orders.generation != self._generation:  # another stream: nothing of the old one holds
-            self._generation, self._demonstrated, self._weights, self._refused = orders.generation, [], None, ""
+            self._generation, self._demonstrated = orders.generation, []
+            self._loader.forget()
         step, episode = self._recorder.counters(orders.generation)
         if self._wanted(orders):
             return self._episode(orders, episode, None)
-        weights = self._newest(orders)
-        if weights is None:
+        self._loader.want(orders)
+        if self._loader.newest is None or not orders.weights:
             return State.NO_WEIGHTS
         if step > orders.last_step and (self._config.free or self._config.hold_at_permit):
             return State.NO_PERMIT
-        return self._episode(orders, episode, weights)
+        return self._episode(orders, episode, self._loader.newest)
 
-    def _episode(self, orders: Orders, episode: int, weights: tuple[Version, Actor] | None) -> Plan:
-        version, actor = weights or (None, None)
+    def _episode(self, orders: Orders, episode: int, weights: Loaded | None) -> Plan:
         heading = Heading(
             generation=orders.generation, run=orders.run, token=orders.token, clock_offset_s=orders.clock_offset_s,
-            klass=Klass.DEMONSTRATION if actor is None else Klass.ONLINE,
+            klass=Klass.DEMONSTRATION if weights is None else Klass.ONLINE,
         )  # fmt: skip
         seed = episode_seed(self._config.seed, self._config.name, orders.boot, episode)
-        number = 0 if version is None else version.number
-        return Plan(orders=orders, heading=heading, seed=seed, actor=actor, version=number)
+        if weights is None:
+            return Plan(orders=orders, heading=heading, seed=seed, actor=None)
+        number = weights.version.number
+        return Plan(orders=orders, heading=heading, seed=seed, actor=self._actor(weights), version=number)
 
     def _wanted(self, orders: Orders) -> bool:
         self._demonstrated = [step for step in self._demonstrated if step > orders.acknowledged]
         return self._cell.teleop is not None and orders.demonstrations > len(self._demonstrated)
 
-    def _newest(self, orders: Orders) -> tuple[Version, Actor] | None:
-        if orders.weights and orders.weights not in (self._weights[0] if self._weights else "", self._refused):
-            try:
-                seed = episode_seed(self._config.seed, self._config.name, orders.boot, orders.weights_number)
-                version, policy = self._load(Path(orders.weights), seed=seed)
-                self._weights = orders.weights, version, LocalActor(policy, version)
-            except (StorageError, ConfigError) as error:
-                self._refused = orders.weights
-                log.error("%s; the robot goes on with the version before it", error)
-        return self._weights[1:] if self._weights and orders.weights else None
+    def _actor(self, weights: Loaded) -> Actor:
+        if self._config.swap is Swap.EPISODE:
+            return weights.actor
+        return Swapping(lambda: (self._loader.newest or weights).actor, chunks=self._config.swap is Swap.CHUNK)
+
+    def _noise(self, orders: Orders) -> int:
+        return episode_seed(self._config.seed, self._config.name, orders.boot, orders.weights_number)
 
     def _obstacle(self, plan: Plan, orders: Orders) -> State | None:
         if self._recorder.ring.free() < 2:  # one row, and the closing one
