@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from cloud.inference.guests import INFERENCE, guests_of
 from cloud.ingest import Answer, Ingest
 from cloud.ingest import GatewayConfig as GatewayConfig
 from cloud.label_door import LabelDoor, LogQuestions
@@ -26,7 +27,18 @@ from user_rl.fleet import Doors
 from user_rl.log import Log
 from user_rl.log.upkeep import Upkeep
 from user_rl.trust import CurveKeys
-from user_rl.wire import Message, Refused, WeightsOffer, WeightsPart, WeightsQuery, WeightsRange, decode, encode
+from user_rl.wire import (
+    Guests,
+    GuestsQuery,
+    Message,
+    Refused,
+    WeightsOffer,
+    WeightsPart,
+    WeightsQuery,
+    WeightsRange,
+    decode,
+    encode,
+)
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +68,7 @@ class Gateway:
         self._experience = ServerChannel(f"tcp://{config.host}:{config.port}", keys, allowed)
         with ExitStack() as undo:
             undo.callback(self._experience.close)
-            self._weights = WeightsDoor(run, WeightStore(weights), config, keys=keys, allowed=allowed)
+            self._weights = WeightsDoor(run, WeightStore(weights), config, keys=keys, allowed=allowed, tokens=tokens)
             undo.callback(self._weights.close)
             self._questions = LogQuestions(log_)
             self._labels = LabelDoor(
@@ -148,12 +160,14 @@ class Gateway:
 
 
 class WeightsDoor:
-    """The weights socket: which version is newest, and parts of its file."""
+    """The weights socket: which version is newest, parts of its file; for a server that infers: whom it may answer."""
 
     def __init__(
-        self, run: str, store: WeightStore, config: GatewayConfig, *, keys: CurveKeys, allowed: Allowed
-    ) -> None:
+        self, run: str, store: WeightStore, config: GatewayConfig, *, keys: CurveKeys, allowed: Allowed,
+        tokens: Callable[[str], int | None],
+    ) -> None:  # fmt: skip
         self._run, self._store, self._config = run, store, config
+        self._allowed, self._tokens = allowed, tokens
         self._channel = ServerChannel(f"tcp://{config.host}:{config.weights_port}", keys, allowed)
         self.address = self._channel.address
         self.bytes = 0
@@ -179,18 +193,24 @@ class WeightsDoor:
 
     def _reply(self, received: Received) -> list[bytes | memoryview]:
         try:
-            return self._answer(decode(received.frames)[0])
+            return self._answer(received.user, decode(received.frames)[0])
         except WireError as error:
             log.warning("refused %s at the weights socket: %s", received.user, error)
             return encode(Refused("", "malformed", str(error)[:2000]))
         except StorageError as error:
             return encode(Refused("", "order", str(error)[:2000]))
 
-    def _answer(self, message: Message) -> list[bytes | memoryview]:
-        if not isinstance(message, WeightsQuery | WeightsRange):
+    def _answer(self, user: str, message: Message) -> list[bytes | memoryview]:
+        if not isinstance(message, WeightsQuery | WeightsRange | GuestsQuery):
             raise WireError(f"{type(message).__name__} at the weights socket, allowed WeightsQuery and WeightsRange")
         if message.run != self._run:
             return encode(Refused("", "run", f"weights of run {message.run}, allowed {self._run}; ask its own gateway"))
+        if isinstance(message, GuestsQuery):
+            if not user.startswith(INFERENCE):
+                return encode(
+                    Refused("", "identity", f"the guests of {self._run} from {user}, allowed {INFERENCE}NAME")
+                )
+            return encode(Guests(guests_of(self._allowed, self._tokens)))
         if isinstance(message, WeightsQuery):
             newest = self._store.newest()
             fresh = newest is not None and newest.number > message.have

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cloud.inference.arguments import add_serve
 from cloud.resources_arguments import add_resources
 from user_rl.errors import UserRlError
 
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_label(commands)
     _add_fleet(commands)
     add_resources(commands, home=HOME).set_defaults(command=_resources)
+    add_serve(commands, home=HOME).set_defaults(command=_serve_inference)
     return parser
 
 
@@ -140,7 +142,10 @@ def _add_fleet(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     enroll.add_argument("--fleet", required=True, metavar="HOST:PORT", help="where the edge will find the fleet")
     enroll.add_argument("--out", help="the bundle's file (default: NAME.bundle.json)")
     enroll.add_argument(
-        "--kind", choices=("edge", "labeller"), default="edge", help="a labeller writes the columns of the writer NAME"
+        "--kind",
+        choices=("edge", "labeller", "inference"),
+        default="edge",
+        help="a labeller writes the columns of the writer NAME; inference is for user-rl serve-inference",
     )
     enroll.set_defaults(command=_enroll)
 
@@ -163,6 +168,12 @@ def _fleet(args: argparse.Namespace) -> int:
     return serve(["--home", str(Path(args.home).expanduser()), "--listen", args.listen, "--site", args.site])
 
 
+def _serve_inference(args: argparse.Namespace) -> int:
+    from cloud.inference.serve import serve
+
+    return serve(args)
+
+
 def _resources(args: argparse.Namespace) -> int:
     from cloud.resources import run_resources
 
@@ -178,6 +189,9 @@ def _enroll(args: argparse.Namespace) -> int:
     save_bundle(authority.mint(args.name, kind=args.kind, fleet_address=args.fleet), path)
     if args.kind == "labeller":
         print(f"{path}: copy it to the machine that labels; cloud.label_client says how it is used")
+        return 0
+    if args.kind == "inference":
+        print(f"{path}: copy it to the site's machine, then there: user-rl serve-inference --bundle {path.name} ...")
         return 0
     print(
         f"{path}: copy it to the robot's controller, then there: user-rl-edge run name={args.name} bundle={path.name}"

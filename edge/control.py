@@ -14,6 +14,7 @@ from pathlib import Path
 from edge.config import EdgeConfig, Realtime
 from edge.desk import Desk
 from edge.fault import latch, read_fault
+from edge.inference.remote import make_remote
 from edge.loading import at_once, beside, tried
 from edge.loop import control
 from edge.orders import Card, Report, State
@@ -79,6 +80,7 @@ def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], bool], make: 
         shared, recorder, pacer, config, idle=idle, cell=cell, stopping=stopping, load=tried(cell),
         start=at_once if config.free else beside,
     )  # fmt: skip
+    desk.far = make_remote(shared, ring.schema, config, idle)
     try:
         if not faultless(config, desk):
             return

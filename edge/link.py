@@ -21,7 +21,8 @@ from msgspec.structs import replace
 from edge.config import EdgeConfig
 from edge.connection import Connection
 from edge.heart import Answer, Heart
-from edge.lease import Lease
+from edge.inference.courier import Errand, make_courier
+from edge.lease import Lease, Record
 from edge.orders import Card, Orders, PartReport, Report, State
 from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging
 from edge.ring import Ring
@@ -62,6 +63,7 @@ class Link:
         self.downlink: Downlink | None = None
         self._experience, self._weights = Connection(bundle), Connection(bundle)
         self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s)
+        self._courier = make_courier(shared, ring.schema, config, bundle, card.rate_hz, self._clock)
         self._posted = 0
         self._saved_s = 0.0
         self._lost = False
@@ -70,6 +72,8 @@ class Link:
     def run(self, stopping: Callable[[], int], abandoned: Callable[[], bool]) -> None:
         """Turns until told to stop, then drains; `abandoned`: the daemon is dead, and its successor waits."""
         self._heart.start()
+        if self._courier is not None:
+            self._courier.start()
         while not stopping():
             self._wait(self.turn())
         self._drain(0.0 if abandoned() else self._config.drain_s)
@@ -107,6 +111,8 @@ class Link:
 
     def close(self) -> None:
         """Closes sockets and files; what the ring holds stays there."""
+        if self._courier is not None:
+            self._courier.stop()
         self._save(float("inf"))
         for part in (self._experience, self._weights, self._cursors, self._spool):
             part.close()
@@ -135,11 +141,19 @@ class Link:
         report = self._shared.report.read() or Report()
         record = self._lease.record
         self._heart.status = fleet.Status(
-            state=report.state, reason=report.reason or self._spooler.blocked, episode=report.episode,
+            state=report.state, reason=report.reason or self._spooler.blocked or self._told_by_courier(record),
+            episode=report.episode,
             version=report.version, rows=self._ring.head, spool_bytes=self._spool.size_bytes(),
             token=record.token, released=record.released, disk_free_bytes=free_bytes(self._config.root),
             parts=tuple(_part(part) for part in report.parts),
         )  # fmt: skip
+
+    def _told_by_courier(self, record: Record) -> str:
+        """Who acts, as the courier has chosen; it hears for whom, and who may."""
+        if self._courier is None:
+            return ""
+        self._courier.errand = Errand(run=record.run, boot=self._orders.boot, places=record.inference)
+        return self._courier.words
 
     def _answer(self, answer: Answer) -> None:
         if answer.assignment is None or self._lost:

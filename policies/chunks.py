@@ -1,7 +1,7 @@
 """Chunks: several actions at once, and which of them acts at which step when a new chunk comes while another runs.
 
-A chunk is made from the observation at step s and says what to do at s, s+1, ... s+H-1. Whoever makes it is far away, so
-it is usable d steps later, and its first d actions are of the past. Real-time chunking: what was bound to run before
+A chunk is made from the observation at step s and says what to do at s, s+1, ... s+H-1. Whoever makes it is far away,
+so it is usable d steps later, and its first d actions are of the past. Real-time chunking: what was bound to run before
 the chunk could come stays as it was (it is *frozen*), over the overlap with the running plan both are blended, beyond
 it the new chunk acts alone.
 
@@ -66,12 +66,12 @@ class Repeated:
         return np.tile(self._policy.act(observation, explore=explore), (self._horizon, 1))
 
 
-def as_chunks(policy: Policy | ChunkPolicy, horizon: int) -> ChunkPolicy:
+def as_chunks(policy: Policy, horizon: int) -> ChunkPolicy:
     """`policy` if it gives chunks itself, of its own length; else its one action repeated `horizon` times."""
     return policy if gives_chunks(policy) else Repeated(policy, horizon)
 
 
-def gives_chunks(policy: Policy | ChunkPolicy) -> TypeGuard[ChunkPolicy]:
+def gives_chunks(policy: object) -> TypeGuard[ChunkPolicy]:
     """Whether this policy puts out several actions at once."""
     return hasattr(policy, "act_chunk")
 

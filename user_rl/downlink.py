@@ -25,7 +25,7 @@ AGAIN_S = 1.0  # after something went wrong
 
 
 class Bounds(Protocol):
-    """Sizes and times of fetching: edge.config.LinkConfig, cloud.inference.config.ServeConfig."""
+    """Sizes and times of fetching: edge.config.LinkConfig, cloud.inference.config.ServingConfig."""
 
     @property
     def weights_every_s(self) -> float: ...

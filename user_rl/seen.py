@@ -27,6 +27,13 @@ def pack(values: Mapping[str, Array], pictures: str) -> tuple[Fields, list[bytes
     return tuple(fields), parts
 
 
+def check_pictures(specs: Mapping[str, Spec], pictures: str) -> None:
+    """Raises ConfigError when pictures of these specs cannot be encoded so, or its library is not installed."""
+    for name, spec in specs.items():
+        if isinstance(spec, Image) and pictures != RAW:
+            make_codec(name, pictures, "|u1", spec.shape)
+
+
 def unpack(fields: Fields, payload: memoryview, specs: Mapping[str, Spec]) -> dict[str, Array]:
     """The observation, by name, inside its specs but for bounds; raises WireError for anything else."""
     if sorted(name for name, _, _ in fields) != sorted(specs):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cloud.inference.config import ServeConfig
+from cloud.inference.config import ServingConfig
 from policies.chunks import ChunkPolicy, as_chunks
 from policies.load import load
 from policies.policy import Policy
@@ -48,7 +48,7 @@ class Loaded:
 class Brain:
     """`start` and `stop` its thread, which calls `refresh`; everything else from the one that answers."""
 
-    def __init__(self, source: Source, config: ServeConfig, *, seed: int = 0, schema: Schema | None = None) -> None:
+    def __init__(self, source: Source, config: ServingConfig, *, seed: int = 0, schema: Schema | None = None) -> None:
         self._source, self._config, self._seed = source, config, seed
         self._schemas: dict[str, Mapping[str, Spec]] = {}
         if schema is not None:

@@ -6,7 +6,7 @@ from user_rl.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeConfig:
+class ServingConfig:
     """Bounds and times of one server."""
 
     line: int = 64  # requests that wait at most; then those whose deadline is the latest are turned away

@@ -58,5 +58,7 @@ class Line:
             if request.deadline_s > now_s:
                 return request, away
             late_ms = (now_s - request.deadline_s) * 1e3
-            away.append((request, "late", f"{late_ms:.0f} ms past its deadline, after {request.message.within_s:.3f} s"))
+            away.append(
+                (request, "late", f"{late_ms:.0f} ms past its deadline, after {request.message.within_s:.3f} s")
+            )
         return None, away

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cloud.inference.brain import Brain, Loaded
-from cloud.inference.config import ServeConfig
+from cloud.inference.config import ServingConfig
 from cloud.inference.line import Line, Request
 from cloud.inference.spent import Spent
 from user_rl.channels import Allowed, ChannelConfig, Received, ServerChannel
@@ -31,13 +31,13 @@ BURST = 64  # messages taken in before the next answer
 
 
 class InferenceServer:
-    """One run's. `run` in one thread; `stop`, `status` and `address` from any. Raises ConfigError: the port is in use."""
+    """One run's. `run` in one thread; `stop`, `status` and `address` from any."""
 
     def __init__(
-        self, run: str, address: str, brain: Brain, config: ServeConfig, *,
+        self, run: str, address: str, brain: Brain, config: ServingConfig, *,
         keys: CurveKeys, allowed: Allowed, tokens: Callable[[str], int | None], clock: Clock,
     ) -> None:  # fmt: skip
-        """`tokens`: a cell's current lease token, None: the run does not hold it."""
+        """Raises ConfigError when the port is in use. `tokens`: a cell's lease, None: the run does not hold it."""
         self._run, self._brain, self._config, self._tokens, self._clock = run, brain, config, tokens, clock
         self._channel = ServerChannel(address, keys, allowed, config=ChannelConfig(queue=config.line))
         self.address = self._channel.address

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from cloud.inference.config import ServeConfig
+from cloud.inference.config import ServingConfig
 from cloud.inference.guests import allow_set
 from user_rl.channels import ClientChannel
 from user_rl.clock import Clock
@@ -27,7 +27,9 @@ GUESTS_S = 1.0  # between two questions: a revoked key, and a lease that ended, 
 class Supply:
     """`run` in a thread; `folder`, `allowed` and `tokens` from any."""
 
-    def __init__(self, run: str, address: str, bundle: Bundle, root: Path, config: ServeConfig, *, clock: Clock) -> None:
+    def __init__(
+        self, run: str, address: str, bundle: Bundle, root: Path, config: ServingConfig, *, clock: Clock
+    ) -> None:
         """Raises ConfigError for an address that cannot be."""
         self._run_name, self._clock = run, clock
         self._downlink = Downlink(root, run, config, schema=None)

@@ -1,12 +1,12 @@
 """Where a cell's actions come from, and how far ahead they are asked for."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from user_rl.errors import ConfigError
-from user_rl.log.codec import check_codecs
-from user_rl.seen import JPEG, RAW
 
+PICTURES = r"raw|jpeg(:([1-9]\d?|100))?"
 MOST_STEPS = 200  # of a chunk
 
 
@@ -43,7 +43,9 @@ class InferenceConfig:
 
     def __post_init__(self) -> None:
         if not 2 <= self.horizon <= MOST_STEPS:
-            raise ConfigError(f"inference.horizon = {self.horizon}, allowed 2 to {MOST_STEPS}; a chunk has so many steps")
+            raise ConfigError(
+                f"inference.horizon = {self.horizon}, allowed 2 to {MOST_STEPS}; a chunk has so many steps"
+            )
         if not (self.horizon <= 3 * self.execute and self.execute < self.horizon):
             least = -(-self.horizon // 3)
             raise ConfigError(
@@ -52,13 +54,16 @@ class InferenceConfig:
             )
         if self.where is Where.AUTO and self.fallback is not Fallback.LOCAL:
             raise ConfigError("inference.where = auto, allowed with fallback = local: the edge is one of its places")
-        if self.pictures != RAW and not self.pictures.startswith(JPEG):
-            raise ConfigError(f"inference.pictures = {self.pictures!r}, allowed {RAW}, {JPEG}:QUALITY; choose one of them")
-        check_codecs({"pictures": self.pictures})
+        if not re.fullmatch(PICTURES, self.pictures):
+            raise ConfigError(f"inference.pictures = {self.pictures!r}, allowed raw, jpeg:1 to jpeg:100; choose one")
         if sorted(self.prefer) != sorted(set(self.prefer) & {"cloud", "site", "edge"}) or not self.prefer:
-            raise ConfigError(f"inference.prefer = {', '.join(self.prefer)}, allowed cloud, site, edge in any order, once")
+            raise ConfigError(
+                f"inference.prefer = {', '.join(self.prefer)}, allowed cloud, site, edge in any order, once"
+            )
         if not (self.margin >= 0 and 0 <= self.slack < 1 and min(self.settle_s, self.probe_s, self.silent_s) > 0):
-            raise ConfigError("inference: margin 0 or more, slack 0 to below 1, times above 0; mend the one that is not")
+            raise ConfigError(
+                "inference: margin 0 or more, slack 0 to below 1, times above 0; mend the one that is not"
+            )
 
     @property
     def near(self) -> bool:

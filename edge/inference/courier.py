@@ -14,16 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 import zmq
 
+from edge.config import EdgeConfig
 from edge.inference.choice import Candidate, Chooser
 from edge.inference.config import InferenceConfig, Where
 from edge.inference.latency import Asking, Recent, steps_of
 from edge.inference.place import Place
 from edge.inference.window import Glance, Placed, Posted, Window
+from edge.shared import Shared
 from user_rl.clock import Clock
 from user_rl.errors import ConfigError
 from user_rl.fleet import InferencePlace
 from user_rl.rows import Schema
-from user_rl.seen import pack
+from user_rl.seen import check_pictures, pack
 from user_rl.specs import Array
 from user_rl.trust import Bundle
 from user_rl.wire import Actions, Declined, Infer, encode
@@ -53,6 +55,7 @@ class Courier:
     ) -> None:  # fmt: skip
         self._window, self._schema, self._config, self._bundle = window, schema, config, bundle
         self._site, self._period_s, self._clock = site, 1.0 / rate_hz, clock
+        check_pictures(schema.observation, config.pictures)
         self.errand, self._known = Errand(), Errand()
         self.words = ""  # for the fleet: who acts, and why
         self._places: dict[str, Place] = {}
@@ -81,7 +84,7 @@ class Courier:
         self._watch()
         try:
             while not self._stopping.is_set():
-                self._poller.poll(WAIT_S * 1e3)
+                self._poller.poll(round(WAIT_S * 1e3))
                 self.turn()
         finally:
             for place in self._places.values():
@@ -225,3 +228,13 @@ class Courier:
         if place.send(encode(infer, b"".join([*parts, prefix.astype("<f4").tobytes()]))):
             self._asking.asked(glance.step, glance.taken_s + useful_s)
             self._told[glance.step] = glance.taken_s, len(prefix)
+
+
+def make_courier(
+    shared: Shared, schema: Schema, config: EdgeConfig, bundle: Bundle, rate_hz: float, clock: Clock
+) -> Courier | None:
+    """The courier that the configuration asks for; None: nothing but the policy beside the robot acts."""
+    if config.free or config.inference.near:
+        return None
+    window = Window(shared, schema)
+    return Courier(window, schema, config.inference, bundle, site=config.site, rate_hz=rate_hz, clock=clock)

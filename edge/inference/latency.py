@@ -22,7 +22,7 @@ class Recent:
         self._samples.append((now_s, took_s))
 
     def p95_s(self, now_s: float) -> float | None:
-        """Their 95th percentile, the lower of two between which it lies (so one of a few is no rule); None: no sample."""
+        """Their 95th percentile, the lower of two between which it lies: one of a few is no rule. None: no sample."""
         while self._samples and now_s - self._samples[0][0] > self._span_s:
             self._samples.popleft()
         ordered = sorted(took_s for _, took_s in self._samples)

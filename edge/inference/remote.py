@@ -1,8 +1,8 @@
 """Remote: the actor that plays chunks made elsewhere. It touches memory only, and never waits.
 
-Each step: take the newest chunk that link has posted, show the observation with what is planned, act by the plan. A step
-for which there is no action is the fallback's: the policy beside the robot, or nobody. When the place that was chosen
-is the edge itself, the policy beside the robot acts, and the glances go on, so that link sees how long it takes.
+Each step: take the newest chunk that link has posted, show the observation with what is planned, act by the plan. A
+step for which there is no action is the fallback's: the policy beside the robot, or nobody. When the place that was
+chosen is the edge itself, the policy beside the robot acts, and glances go on, so that link sees how long it takes.
 """
 
 import logging
@@ -37,10 +37,10 @@ class RemoteActor:
         self.local: Actor | None = None
         self.played = self.replaced = 0  # steps that a chunk acted at, and the policy beside the robot in its place
 
-    @property
-    def ready(self) -> bool:
-        """Whether an episode may begin without a policy beside the robot: a server has been chosen."""
-        return self._place not in ("", EDGE)
+    def over(self, local: Actor | None) -> "RemoteActor | None":
+        """This actor with `local` to fall back on; None, and no episode may begin: neither it nor a server is there."""
+        self.local = local
+        return self if local is not None or self._place not in ("", EDGE) else None
 
     def begin(self) -> None:
         self._player.clear()

@@ -9,6 +9,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -114,10 +115,8 @@ class Window:
 
     def heed(self) -> None:
         """Link's side: the bell is silent until the next glance."""
-        try:
+        with suppress(BlockingIOError):
             os.eventfd_read(self.bell)
-        except BlockingIOError:
-            pass
 
     def ring(self) -> None:
         """Wakes whoever waits for the bell, though there is nothing new."""
