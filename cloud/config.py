@@ -52,7 +52,7 @@ class InferenceConfig:
     near: str = ""  # robots: on the site of the granted robots; empty: anywhere
     serve: bool = False  # a server beside the gateway
     port: int = 0  # it listens there; 0: any free one
-    server: ServingConfig = ServingConfig()
+    server: ServingConfig = field(default_factory=ServingConfig)
     places: tuple[InferencePlace, ...] = ()  # servers on sites of their own: {name, site, address, curve_public}
 
 

@@ -1,4 +1,4 @@
-"""The server that infers beside the gateway, as the run's Ray actor: a function of the run's folder, restarted by Ray."""
+"""The server that infers beside the gateway, as the run's Ray actor: a function of the run's folder."""
 
 import os
 from pathlib import Path

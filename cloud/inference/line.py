@@ -57,8 +57,6 @@ class Line:
             request = self._waiting.pop(0)
             if request.deadline_s > now_s:
                 return request, away
-            late_ms = (now_s - request.deadline_s) * 1e3
-            away.append(
-                (request, "late", f"{late_ms:.0f} ms past its deadline, after {request.message.within_s:.3f} s")
-            )
+            late_s = now_s - request.deadline_s
+            away.append((request, "late", f"{late_s:.3f} s past its deadline of {request.message.within_s:.3f} s"))
         return None, away

@@ -27,9 +27,7 @@ class SiteServer:
     def __init__(self, bundle: Bundle, run: str, weights: str, listen: str, root: Path, config: ServingConfig) -> None:
         """`weights`: tcp://HOST:PORT of the gateway's weights socket; `listen`: likewise, port 0: a free one."""
         if bundle.kind != "inference":
-            raise ConfigError(
-                f"bundle {bundle.identity}, allowed kind inference; run: user-rl enroll NAME --kind inference"
-            )
+            raise ConfigError(f"bundle {bundle.identity}, allowed kind inference; enrol it with --kind inference")
         clock = SystemClock()
         self._supply = Supply(run, weights, bundle, root / run, config, clock=clock)
         self.server = InferenceServer(

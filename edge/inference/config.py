@@ -43,9 +43,7 @@ class InferenceConfig:
 
     def __post_init__(self) -> None:
         if not 2 <= self.horizon <= MOST_STEPS:
-            raise ConfigError(
-                f"inference.horizon = {self.horizon}, allowed 2 to {MOST_STEPS}; a chunk has so many steps"
-            )
+            raise ConfigError(f"inference.horizon = {self.horizon}, allowed 2 to {MOST_STEPS} steps; change it")
         if not (self.horizon <= 3 * self.execute and self.execute < self.horizon):
             least = -(-self.horizon // 3)
             raise ConfigError(
@@ -58,11 +56,11 @@ class InferenceConfig:
             raise ConfigError(f"inference.pictures = {self.pictures!r}, allowed raw, jpeg:1 to jpeg:100; choose one")
         if sorted(self.prefer) != sorted(set(self.prefer) & {"cloud", "site", "edge"}) or not self.prefer:
             raise ConfigError(
-                f"inference.prefer = {', '.join(self.prefer)}, allowed cloud, site, edge in any order, once"
+                f"inference.prefer = {list(self.prefer)}, allowed each of cloud, site, edge once; choose an order"
             )
         if not (self.margin >= 0 and 0 <= self.slack < 1 and min(self.settle_s, self.probe_s, self.silent_s) > 0):
             raise ConfigError(
-                "inference: margin 0 or more, slack 0 to below 1, times above 0; mend the one that is not"
+                "inference: allowed margin 0 or more, slack 0 to below 1, times above 0; mend the one that is not"
             )
 
     @property

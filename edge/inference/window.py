@@ -100,12 +100,12 @@ class Window:
     def look(self) -> Glance | None:
         """Link's side: the newest whole glance, None before the first; its arrays are the caller's."""
         for slot in self._newest():
-            digest, step, first, planned, explore, taken_s, acted_s = _HEADER.unpack_from(slot)
-            data = bytes(slot[8 : self._used(min(planned, MOST_STEPS))])
-            if xxh3_64_intdigest(data) != digest:
+            data = bytes(slot[: self._used(min(_HEADER.unpack_from(slot)[3], MOST_STEPS))])
+            digest, step, first, planned, explore, taken_s, acted_s = _HEADER.unpack_from(data)
+            if xxh3_64_intdigest(memoryview(data)[8:]) != digest:
                 continue
-            record = np.frombuffer(data, self._record, 1, _HEADER.size - 8)
-            plan: Array = np.frombuffer(data, "<f4", planned * self._width, _HEADER.size - 8 + self._record.itemsize)
+            record = np.frombuffer(data, self._record, 1, _HEADER.size)
+            plan: Array = np.frombuffer(data, "<f4", planned * self._width, _HEADER.size + self._record.itemsize)
             return Glance(
                 step=step, first=first, explore=bool(explore), taken_s=taken_s, acted_s=acted_s,
                 values={name: record[name][0] for name in self._record.names or ()},
