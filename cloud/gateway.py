@@ -207,9 +207,8 @@ class WeightsDoor:
             return encode(Refused("", "run", f"weights of run {message.run}, allowed {self._run}; ask its own gateway"))
         if isinstance(message, GuestsQuery):
             if not user.startswith(INFERENCE):
-                return encode(
-                    Refused("", "identity", f"the guests of {self._run} from {user}, allowed {INFERENCE}NAME")
-                )
+                text = f"the guests of {self._run} are not for {user}, allowed {INFERENCE}NAME; enrol it so"
+                return encode(Refused("", "identity", text))
             return encode(Guests(guests_of(self._allowed, self._tokens)))
         if isinstance(message, WeightsQuery):
             newest = self._store.newest()

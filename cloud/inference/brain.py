@@ -72,7 +72,7 @@ class Brain:
     def learn(self, encoded: bytes) -> None:
         """A schema that an edge has shown; raises SchemaMismatch for what is none."""
         schema = schema_from_bytes(encoded)
-        if len(self._schemas) < SCHEMAS:
+        if len(self._schemas) < SCHEMAS or (self.loaded and self.loaded.version.schema == schema.digest):
             self._schemas.setdefault(schema.digest, schema.observation)
 
     def specs(self, digest: str) -> Mapping[str, Spec]:

@@ -39,6 +39,7 @@ class InferenceConfig:
     slack: float = 0.2  # of the deadline that must be left for a place to be entered; it is kept while none is exceeded
     settle_s: float = 2.0  # a place that failed, or a better one, must have kept the deadline for so long
     probe_s: float = 0.5  # between two probes of each place
+    remember_s: float = 5.0  # of what answers took
     silent_s: float = 2.0  # a place that answers nothing for so long is gone
 
     def __post_init__(self) -> None:
@@ -58,7 +59,8 @@ class InferenceConfig:
             raise ConfigError(
                 f"inference.prefer = {list(self.prefer)}, allowed each of cloud, site, edge once; choose an order"
             )
-        if not (self.margin >= 0 and 0 <= self.slack < 1 and min(self.settle_s, self.probe_s, self.silent_s) > 0):
+        times_s = (self.settle_s, self.probe_s, self.remember_s, self.silent_s)
+        if not (self.margin >= 0 and 0 <= self.slack < 1 and min(times_s) > 0):
             raise ConfigError(
                 "inference: allowed margin 0 or more, slack 0 to below 1, times above 0; mend the one that is not"
             )

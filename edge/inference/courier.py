@@ -165,6 +165,8 @@ class Courier:
     def _fault(self, message: Actions, payload: memoryview | None) -> str:
         """What is wrong with an answer; empty: nothing."""
         size = self._schema.action.shape[0]
+        if message.horizon > self._config.horizon:
+            return f"of {message.horizon} steps, allowed {self._config.horizon}, as many as were asked for"
         if payload is None or len(payload) != 4 * message.horizon * size:
             return f"of {0 if payload is None else len(payload)} bytes, allowed {message.horizon} x {size} float32"
         actions: Array = np.frombuffer(payload, "<f4").reshape(message.horizon, size)

@@ -5,7 +5,6 @@ from collections import deque
 
 from edge.inference.config import InferenceConfig
 
-SPAN_S = 5.0  # what is older is forgotten
 MOST = 256  # samples
 P = 0.95
 
@@ -13,7 +12,7 @@ P = 0.95
 class Recent:
     """The samples of the last `span_s` seconds, [s]."""
 
-    def __init__(self, span_s: float = SPAN_S) -> None:
+    def __init__(self, span_s: float) -> None:
         self._span_s = span_s
         self._samples: deque[tuple[float, float]] = deque(maxlen=MOST)
 

@@ -32,7 +32,7 @@ class Place:
         public = where.curve_public or bundle.server_curve_public
         bounds = ChannelConfig(max_frame_bytes=FRAME_BYTES, queue=8)
         self._channel = ClientChannel(where.address, bundle.curve, public, config=bounds)
-        self.took, self._round_trip, self._spent = Recent(), Recent(), Recent()
+        self.took, self._round_trip, self._spent = (Recent(config.remember_s) for _ in range(3))
         self._probed_s = self._heard_s = -math.inf
         self.takes_prefix = self.knows_schema = False
         self._version = 0

@@ -23,7 +23,7 @@ def test_the_percentile_is_of_what_is_not_too_old() -> None:
 
 
 def test_one_of_a_few_is_no_rule_but_two_of_three_are() -> None:
-    recent = Recent()
+    recent = Recent(5.0)
     recent.add(math.inf, 0.0)
     assert recent.p95_s(0.0) == math.inf
     recent.add(0.1, 0.0)
