@@ -99,11 +99,11 @@ class Window:
 
     def look(self) -> Glance | None:
         """Link's side: the newest whole glance, None before the first; its arrays are the caller's."""
-        for slot in self._newest():
+        for newest, slot in self._newest():
             data = bytes(slot[: self._used(min(_HEADER.unpack_from(slot)[3], MOST_STEPS))])
             digest, step, first, planned, explore, taken_s, acted_s = _HEADER.unpack_from(data)
-            if xxh3_64_intdigest(memoryview(data)[8:]) != digest:
-                continue
+            if xxh3_64_intdigest(memoryview(data)[8:]) != digest or step != newest:
+                continue  # it is being written, or was, and is not counted yet
             record = np.frombuffer(data, self._record, 1, _HEADER.size)
             plan: Array = np.frombuffer(data, "<f4", planned * self._width, _HEADER.size + self._record.itemsize)
             return Glance(
@@ -122,12 +122,12 @@ class Window:
         """Wakes whoever waits for the bell, though there is nothing new."""
         os.eventfd_write(self.bell, 1)
 
-    def _newest(self) -> Iterator[memoryview]:
+    def _newest(self) -> Iterator[tuple[int, memoryview]]:
         for _ in range(_TRIES):
             count = self._sequence[0]
             if not count:
                 return
-            yield self._slots[(count - 1) % 2]
+            yield count - 1, self._slots[(count - 1) % 2]
 
     def _used(self, planned: int) -> int:
         return _HEADER.size + self._record.itemsize + planned * self._width * 4

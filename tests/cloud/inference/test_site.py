@@ -40,7 +40,7 @@ class Site:
         self.authority = Authority(path / "authority")
         self.bundle = self.authority.mint("site-a", kind="inference", fleet_address="")
         self.edge = self.authority.mint("arm", kind="edge", fleet_address="")
-        self.tokens: dict[str, int] = {}
+        self.tokens = {"arm": 1}
         self.log = Log(path / "run" / "log")
         stack.callback(self.log.close)
         self.gateway = Gateway(
@@ -76,7 +76,6 @@ def test_it_answers_leased_cells_by_the_weights_of_the_run_and_nobody_else(site:
     with ExitStack() as stack:
         afar = Afar(tmp_path / "edge", stack, REMOTE, rate_hz=100.0)
         publish(site.store, 0.5)
-        site.tokens["arm"] = 1
         afar.until(lambda _: site.site.server.status()["version"] == 1)
         afar.send(site.place(), curve=site.edge.curve)
         afar.actor.begin()
