@@ -160,7 +160,7 @@ class Gateway:
 
 
 class WeightsDoor:
-    """The weights socket: which version is newest, parts of its file; for a server that infers: whom it may answer."""
+    """The weights socket: the offered version, and parts of its file; for a server that infers: whom it may answer."""
 
     def __init__(
         self, run: str, store: WeightStore, config: GatewayConfig, *, keys: CurveKeys, allowed: Allowed,
@@ -211,9 +211,9 @@ class WeightsDoor:
                 return encode(Refused("", "identity", text))
             return encode(Guests(guests_of(self._allowed, self._tokens)))
         if isinstance(message, WeightsQuery):
-            newest = self._store.newest()
-            fresh = newest is not None and newest.number > message.have
-            return encode(WeightsOffer(msgspec.json.encode(newest) if fresh else b""))
+            offered = self._store.offered(anchor=message.have == 0)
+            fresh = offered is not None and offered.number > message.have
+            return encode(WeightsOffer(msgspec.json.encode(offered) if fresh else b""))
         length = min(message.length, self._config.part_bytes)
         data, total = self._store.read(message.number, message.offset, length)
         self.bytes += len(data)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cloud.inference.arguments import add_serve
 from cloud.resources_arguments import add_resources
+from cloud.weights_arguments import add_weights
 from user_rl.errors import UserRlError
 
 HOME = "~/.user-rl"
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_label(commands)
     _add_fleet(commands)
     add_resources(commands, home=HOME).set_defaults(command=_resources)
+    add_weights(commands).set_defaults(command=_weights)
     add_serve(commands, home=HOME).set_defaults(command=_serve_inference)
     return parser
 
@@ -285,6 +287,12 @@ def _buffer_compact(args: argparse.Namespace) -> int:
     from cloud.buffer_compact import run_compact
 
     return run_compact(args, _console())
+
+
+def _weights(args: argparse.Namespace) -> int:
+    from cloud.weights_command import run_weights
+
+    return run_weights(args, _console())
 
 
 def _console() -> Console:

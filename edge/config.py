@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.inference.config import InferenceConfig
+from edge.telemetry import TelemetryConfig
 from hal.embodiment import Layout
 from hal.guard import GuardConfig
 from user_rl.clock import Clock, FreeRunningClock, SystemClock
@@ -72,6 +73,7 @@ class EdgeConfig:
         False  # real pace: wait between episodes while the learner is behind (free pace always waits)
     )
     realtime: Realtime = Realtime.AUTO
+    cpus: tuple[int, ...] = ()  # control's; the edge's other processes keep off them. None named: whichever is free
     restart_control: bool | None = None  # None: a robot that did not answer is opened again, a crash
     # only in free pace; a latched fault waits for a person
     allow_no_silence_stop: bool = False  # run a robot that nothing stops when commands stop coming
@@ -83,6 +85,7 @@ class EdgeConfig:
     spool_bytes: int = 8 * 2**30
     link: LinkConfig = field(default_factory=LinkConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
 
     @property
     def root(self) -> Path:

@@ -19,7 +19,7 @@ from edge.loading import at_once, beside, tried
 from edge.loop import control
 from edge.orders import Card, Report, State
 from edge.pacer import Pacer
-from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging, try_realtime
+from edge.process import Exit, StopFlag, become_child, end_process, pin, set_up_logging, try_realtime
 from edge.recorder import Recorder
 from edge.shared import Shared
 from hal.axes import control_modes
@@ -43,7 +43,7 @@ def cell_from_config(config: EdgeConfig, clock: Clock) -> Cell:
         robot=config.robot, task=config.task, cameras=config.cameras, teleop=config.teleop, guard=config.guard,
         layout=config.layout,
     )  # fmt: skip
-    return make_cell(parts, name=config.name, clock=clock, seed=config.seed)
+    return make_cell(parts, name=config.name, clock=clock, seed=config.seed, background=not config.free)
 
 
 def main(argv: list[str] | None = None, *, make: MakeCell = cell_from_config) -> int:
@@ -73,6 +73,7 @@ def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], bool], make: 
     check_silence(cell, config)
     ring = shared.make_ring(card_of(cell), config.ring_bytes)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    pin(config.cpus)
     if config.realtime is Realtime.AUTO and not config.free:
         try_realtime()
     recorder, pacer = Recorder(ring, task=cell.task.name), Pacer(clock, cell.robot.spec.rate_hz)

@@ -22,7 +22,7 @@ from typing import Any
 
 from edge.config import EdgeConfig
 from edge.fault import read_fault
-from edge.process import Exit
+from edge.process import Exit, keep_off
 from edge.shared import Shared, make_shared
 from hal.robot import OnSilence
 from user_rl.config import build
@@ -92,6 +92,7 @@ def run(tree: Mapping[str, Any], *, stopping: Callable[[], int], programs: Progr
     """Runs the daemon with the configuration in `tree` until `stopping()`; returns an `Exit`."""
     config = build(EdgeConfig, tree)
     config.root.mkdir(parents=True, exist_ok=True)
+    keep_off(config.cpus)
     lock = FileLock(config.root / "lock", wait_s=config.stop_s + config.drain_s)
     shared = make_shared(os.urandom(16))
     try:

@@ -19,6 +19,7 @@ from edge.pacer import Pacer
 from edge.recorder import Heading, Recorder
 from edge.senses import Senses
 from edge.shared import Shared
+from edge.timings import Watch
 from hal.cell import Cell
 from user_rl.clock import Clock
 from user_rl.rows import Klass
@@ -63,6 +64,7 @@ class Desk:
         self._loads_within = not config.free or config.swap is not Swap.EPISODE  # simulated time waits for its weights
         self._loader = Loader(load, self._noise, start=start)
         self._senses = Senses(cell, idle)
+        self.watch = Watch(pacer.clock, None if config.free else shared.timings)
         self._demonstrated: list[int] = []  # closing steps of successful demonstrations in this stream
         self._generation = self._held = self._unserved = 0
         self._unserved_at = -1  # the step before which nothing was there to act

@@ -28,6 +28,7 @@ from edge.process import Exit, StopFlag, become_child, end_process, set_up_loggi
 from edge.ring import Ring
 from edge.shared import Shared
 from edge.spooler import Spooler, boot_of, stream_name
+from edge.telemetry import Telemetry
 from edge.uplink import Uplink
 from user_rl import fleet
 from user_rl.clock import Clock, SystemClock
@@ -59,6 +60,7 @@ class Link:
         self._cursors = Cursors(config.root / "cursors")
         self._spooler = Spooler(ring, self._spool, config, shared.boot, self._clock)
         self._saved = self._cursors.all()
+        self.telemetry = Telemetry(config.root, shared.timings, config.telemetry, self._clock)
         self.uplink = Uplink(self._spool, link, self._saved)
         self.downlink: Downlink | None = None
         self._experience, self._weights = Connection(bundle), Connection(bundle)
@@ -107,6 +109,7 @@ class Link:
         self._post()
         self._release_when_halted()
         self._save(now_s)
+        self.telemetry.turn(self._shared.report.read() or Report(), self._orders)
         return busy
 
     def close(self) -> None:
@@ -114,6 +117,7 @@ class Link:
         if self._courier is not None:
             self._courier.stop()
         self._save(float("inf"))
+        self.telemetry.write(self._shared.report.read() or Report(), self._orders)
         for part in (self._experience, self._weights, self._cursors, self._spool):
             part.close()
 
@@ -184,7 +188,8 @@ class Link:
             self._orders = replace(old, run=run)
         self._spool.open_stream(self._live, self._ring.schema)
         root = self._config.root / "weights" / run
-        self.downlink = Downlink(root, run, self._config.link, schema=self._ring.schema.digest)
+        schema = self._ring.schema
+        self.downlink = Downlink(root, run, self._config.link, schema=schema.digest, action=schema.action)
 
     def _post(self) -> None:
         permit, counted_at = self.uplink.permits.get(self._live, (None, -1))

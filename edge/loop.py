@@ -18,6 +18,7 @@ import logging
 from edge.desk import Desk, Plan
 from edge.pacer import Pacer
 from edge.recorder import Recorder, Step
+from edge.timings import COMMAND, JUDGE, OBSERVE, PROPOSE, RECORD, WAIT
 from hal.cell import Cell
 from hal.task import Judgement
 from hal.teleop import TeleopReading
@@ -62,8 +63,11 @@ def run_episode(cell: Cell, plan: Plan, desk: Desk, recorder: Recorder, pacer: P
         plan.actor.begin()
     pacer.restart()
     over = success = False
+    watch = desk.watch
     while not over and desk.may_step(plan):
+        watch.begin(pacer.due_s)
         seen = cell.observe()
+        watch.lap(OBSERVE)
         proposal = None if plan.actor is None else plan.actor.propose(seen, explore=not plan.orders.evaluate)
         hand = HANDS_OFF if cell.teleop is None else cell.teleop.poll()
         executed = hand.action if proposal is None or hand.action is not None else proposal.action
@@ -72,11 +76,15 @@ def run_episode(cell: Cell, plan: Plan, desk: Desk, recorder: Recorder, pacer: P
             desk.unserved(plan)
             pacer.wait()
             continue
+        watch.lap(PROPOSE)
         recorder.observe(seen)
+        watch.lap(RECORD)
         sent = cell.robot.command(executed)
-        stamp_s = pacer.clock.now_s()
+        stamp_s = watch.lap(COMMAND)
         pacer.wait()
+        watch.lap(WAIT)
         worth = judged(cell.task.judge(), hand)
+        watch.lap(JUDGE)
         stopped = hand.terminate_episode or hand.rerecord_episode or desk.ended(plan)
         truncated = not worth.done and (stopped or worth.truncated or recorder.frame + 1 >= cell.task.max_steps)
         recorder.act(
@@ -87,6 +95,8 @@ def run_episode(cell: Cell, plan: Plan, desk: Desk, recorder: Recorder, pacer: P
                 done=worth.done, truncated=truncated, success=worth.success,
             )
         )  # fmt: skip
+        watch.lap(RECORD)
+        watch.end(stamp_s - min(seen.stamps_s.values()))
         over, success = worth.done or truncated, worth.success
     recorder.close(cell.observe())
     return success

@@ -3,6 +3,7 @@
 user-rl-edge run [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge eval --weights FOLDER --episodes N --seed S [--json FILE] [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge clear --home FOLDER [--yes]
+user-rl-edge timings --home FOLDER [--json] [--last N]
 user-rl-edge discover [--json] [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge doctor [--json] [--move] [--config FILE.json] [KEY=VALUE ...]
 """
@@ -20,6 +21,7 @@ from edge.doctor.config import DoctorConfig
 from edge.fault import CLEARED, clear, read_fault
 from edge.process import Exit, StopFlag, become_child, set_up_logging
 from edge.table import terminal_width
+from edge.timings_command import timings_arguments, timings_text
 from hal.make import CellConfig, cell_store
 from user_rl.config import Tree, build, compose, defaults
 from user_rl.errors import ConfigError, UserRlError
@@ -45,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.command == "clear":
             return _clear(args)
+        if args.command == "timings":
+            return _timings(args)
         if args.command == "discover":
             return _discover(args)
         tree = configuration(args.config, args.overrides)
@@ -82,6 +86,11 @@ def _clear(args: argparse.Namespace) -> int:
         return Exit.FAULT
     clear(root)
     print(f"cleared; it is written down in {root / CLEARED}")
+    return Exit.CLEAN
+
+
+def _timings(args: argparse.Namespace) -> int:
+    print(timings_text(args))
     return Exit.CLEAN
 
 
@@ -152,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     cleared = commands.add_parser("clear", help="clear a latched fault, by the person who has looked at the robot")
     cleared.add_argument("--home", type=Path, required=True, help="the folder that the daemon has")
     cleared.add_argument("--yes", action="store_true", help="do not ask")
+    timings_arguments(commands.add_parser("timings", help="where the time of its steps went, and how late they began"))
     return parser
 
 

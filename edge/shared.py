@@ -1,9 +1,9 @@
 """The memory that joins the edge's three processes: one memfd, made by `halt`, mapped by control and link. It names a
 second one, the window of remote inference, and the eventfd that rings when there is something to see in it.
 
-Fixed part: the daemon's boot, the pulse, the ring's counters and three mailboxes. The ring follows it; control makes it
-when it knows how large a row is. Nothing here has a lock or a pointer, so any process may be killed at any instant and
-its successor goes on with what it finds.
+Fixed part: the daemon's boot, the pulse, the ring's counters, three mailboxes and the steps' timings. The ring follows
+it; control makes it when it knows how large a row is. Nothing here has a lock or a pointer, so any process may be
+killed at any instant and its successor goes on with what it finds.
 """
 
 import mmap
@@ -16,6 +16,7 @@ from xxhash import xxh3_64_intdigest
 
 from edge.orders import Card, Orders, Report
 from edge.ring import Ring, bytes_needed, capacity_of
+from edge.timings import BYTES, Timings
 from user_rl.errors import ConfigError, StorageError
 from user_rl.rows import Schema, schema_from_bytes
 
@@ -23,7 +24,7 @@ M = TypeVar("M")
 
 _MAGIC = b"user-rl1"
 _BOOT, _CAPACITY, _WINDOW, _PULSE, _COUNTERS = 8, 24, 32, 64, 128  # bytes
-_CARD, _REPORT, _ORDERS, _RING = 4096, 4096 + 2**18, 4096 + 2**18 + 2**14, 2**19
+_CARD, _REPORT, _ORDERS, _TIMINGS, _RING = 4096, 4096 + 2**18, 4096 + 2**18 + 2**14, 2**19, 2**21
 _FIXED = _RING
 
 
@@ -96,7 +97,8 @@ class Shared:
         self.pulse = Pulse(self._memory[_PULSE : _PULSE + 8])
         self.card = Mailbox(self._memory[_CARD:_REPORT], Card)
         self.report = Mailbox(self._memory[_REPORT:_ORDERS], Report)
-        self.orders = Mailbox(self._memory[_ORDERS:_RING], Orders)
+        self.orders = Mailbox(self._memory[_ORDERS:_TIMINGS], Orders)
+        self.timings = Timings(self._memory[_TIMINGS : _TIMINGS + BYTES])
 
     @property
     def fds(self) -> tuple[int, int, int]:

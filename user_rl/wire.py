@@ -87,14 +87,14 @@ class Refused(_Message, frozen=True, tag="Refused"):
 
 
 class WeightsQuery(_Message, frozen=True, tag="WeightsQuery"):
-    """Is there a version of `run` newer than `have` (0: none)?"""
+    """Is there a version of `run` newer than `have`? 0: none is held, so only an anchor is of use."""
 
     run: Name
     have: Count
 
 
 class WeightsOffer(_Message, frozen=True, tag="WeightsOffer"):
-    """The newest version's manifest; empty: nothing newer."""
+    """The manifest of the version to use; empty: nothing newer."""
 
     manifest: Blob
 

@@ -54,11 +54,11 @@ def newest_of(root: Path) -> Source:
     """The version that edges are offered, looked up anew at each call."""
     store = WeightStore(root)
 
-    def newest() -> Path | None:
-        version = store.newest()
+    def offered() -> Path | None:
+        version = store.offered()
         return None if version is None else version_folder(root, version.number)
 
-    return newest
+    return offered
 
 
 def places_of(config: LaunchConfig, port: int | None) -> tuple[InferencePlace, ...]:

@@ -32,7 +32,7 @@ class Supply:
     ) -> None:
         """Raises ConfigError for an address that cannot be."""
         self._run_name, self._clock = run, clock
-        self._downlink = Downlink(root, run, config, schema=None)
+        self._downlink = Downlink(root, run, config, schema=None, action=None)
         self._channel = ClientChannel(address, bundle.curve, bundle.server_curve_public)
         self._guests: dict[str, str] = {}
         self._cells: frozenset[str] = frozenset()

@@ -145,6 +145,8 @@ class RemoteRobot:
 class RemoteCamera:
     """See hal.camera.Camera."""
 
+    blocks = True  # for the answer
+
     def __init__(self, config: RemoteConfig, *, name: str, clock: Clock) -> None:
         self._remote = _Remote(Link(config, config.part or f"cameras.{name}"), clock)
         served = self._remote.describe("camera", Image)
@@ -171,6 +173,8 @@ class RemoteCamera:
 
 class RemoteTeleop:
     """See hal.teleop.Teleop. `poll` waits for the answer at most `deadline_s`."""
+
+    blocks = True
 
     def __init__(self, config: RemoteConfig, *, clock: Clock) -> None:
         self._remote = _Remote(Link(config, config.part or "teleop"), clock)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from edge.main import main
+from edge.telemetry import histograms, read_records
+from edge.timings import NAMES
 from hal.testing import Motion
 from tests.edge.plant import FAKE, Daemon, Plant, plant, schema_of, wait_for
 from user_rl.rows import Kind, Klass
@@ -45,6 +47,8 @@ def test_rows_reach_the_cloud_weights_reach_the_robot_and_a_stop_leaves_nothing_
         episodes = cloud.log.episodes()
         assert all(e.closed for e in episodes)
         assert {e.version for e in episodes} == {1, 2}
+        timings = histograms(read_records(daemon.home))
+        assert {name: h.count for name, h in timings.items()} == dict.fromkeys(NAMES, sum(e.length for e in episodes))
         assert cloud.differences() == (0, 0, 0)
         assert "Traceback" not in daemon.said
 

@@ -116,7 +116,7 @@ def test_a_cell_whose_rows_changed_may_not_go_on_in_the_same_daemon(shared: Shar
 
 def test_other_memory_is_refused() -> None:
     fd = os.memfd_create("other")
-    os.ftruncate(fd, 2**20)
+    os.ftruncate(fd, 2**22)
     with pytest.raises(StorageError, match="is no shared memory of this version; start user-rl-edge run"):
         Shared(fd)
     os.close(fd)
