@@ -164,7 +164,7 @@ class WeightsDoor:
 
     def __init__(
         self, run: str, store: WeightStore, config: GatewayConfig, *, keys: CurveKeys, allowed: Allowed,
-        tokens: Callable[[str], int | None],
+        tokens: Callable[[str], int | None] = lambda _: None,
     ) -> None:  # fmt: skip
         self._run, self._store, self._config = run, store, config
         self._allowed, self._tokens = allowed, tokens
@@ -193,14 +193,14 @@ class WeightsDoor:
 
     def _reply(self, received: Received) -> list[bytes | memoryview]:
         try:
-            return self._answer(received.user, decode(received.frames)[0])
+            return self._answer(decode(received.frames)[0], received.user)
         except WireError as error:
             log.warning("refused %s at the weights socket: %s", received.user, error)
             return encode(Refused("", "malformed", str(error)[:2000]))
         except StorageError as error:
             return encode(Refused("", "order", str(error)[:2000]))
 
-    def _answer(self, user: str, message: Message) -> list[bytes | memoryview]:
+    def _answer(self, message: Message, user: str = "") -> list[bytes | memoryview]:
         if not isinstance(message, WeightsQuery | WeightsRange | GuestsQuery):
             raise WireError(f"{type(message).__name__} at the weights socket, allowed WeightsQuery and WeightsRange")
         if message.run != self._run:

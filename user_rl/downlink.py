@@ -2,7 +2,7 @@
 
 A state machine without socket or clock, over a folder: `NNNNNNNN.part/` holds the manifest and what has arrived, and a
 transfer that broke, even by the death of this process, goes on at its length. A whole version is synced and renamed to
-`NNNNNNNN/`, which whoever acts may load from then on. Bytes that do not have the manifest's size and hash are deleted and
+`NNNNNNNN/`, which may be loaded from then on. Bytes that do not have the manifest's size and hash are deleted and
 fetched again. A version for other rows or another action is refused, and so is one that builds on a version which is
 not here: then the newest that stands alone (an anchor) is asked for.
 """

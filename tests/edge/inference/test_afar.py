@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from user_rl.wire import Actions, Infer, Probe, Probed, decode, encode
 
 pytestmark = pytest.mark.slow
 
-TIMES = {"probe_s": 0.05, "remember_s": 0.6, "silent_s": 0.6, "settle_s": 0.2}
-FAST = InferenceConfig(where=Where.REMOTE, pictures="raw", **TIMES)
+FAST = InferenceConfig(
+    where=Where.REMOTE, pictures="raw", probe_s=0.05, remember_s=0.6, silent_s=0.6, settle_s=0.2
+)
 Make = Callable[..., Afar]
 
 
@@ -160,7 +162,7 @@ def test_a_cell_whose_lease_has_ended_is_not_answered_any_more(make: Make) -> No
 
 
 def test_in_auto_the_edge_takes_over_what_the_cloud_cannot_do_in_time_and_gives_it_back(make: Make) -> None:
-    bench = make(InferenceConfig(where=Where.AUTO, pictures="raw", **TIMES))
+    bench = make(replace(FAST, where=Where.AUTO))
     with DelayProxy(bench.serve().address, 0.0) as proxy:  # 5 periods of 10 ms are allowed
         courier = bench.send(cloud_at(proxy.address))
         bench.actor.begin()
