@@ -43,6 +43,9 @@ class RemoteActor:
         return self if local is not None or self._place not in ("", EDGE) else None
 
     def begin(self) -> None:
+        if self.played or self.replaced:
+            log.info("of the episode before, %d steps were chunks', %d the fallback's", self.played, self.replaced)
+        self.played = self.replaced = 0
         self._player.clear()
         self._first = self._window.step
         self._acted_s = 0.0

@@ -16,10 +16,10 @@ CHUNK_BYTES = 65536
 class DelayProxy:
     """A context: `address` leads to `target` (both tcp://HOST:PORT), later."""
 
-    def __init__(self, target: str, delay_s: float) -> None:
+    def __init__(self, target: str, delay_s: float, listen: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         host, _, port = target.removeprefix("tcp://").rpartition(":")
         self._target, self.delay_s = (host, int(port)), delay_s
-        self.address = ""
+        self._listen_at, self.address = listen, ""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="delay", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -42,7 +42,7 @@ class DelayProxy:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10.0)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, *self._listen_at)
         host, port = self._server.sockets[0].getsockname()
         self.address = f"tcp://{host}:{port}"
 
