@@ -19,9 +19,7 @@ from user_rl.wire import Actions, Infer, Probe, Probed, decode, encode
 
 pytestmark = pytest.mark.slow
 
-FAST = InferenceConfig(
-    where=Where.REMOTE, pictures="raw", probe_s=0.05, remember_s=0.6, silent_s=0.6, settle_s=0.2
-)
+FAST = InferenceConfig(where=Where.REMOTE, pictures="raw", probe_s=0.05, remember_s=0.6, silent_s=0.6, settle_s=0.2)
 Make = Callable[..., Afar]
 
 

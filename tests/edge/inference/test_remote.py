@@ -13,7 +13,7 @@ from edge.inference.remote import RemoteActor, make_remote
 from edge.inference.window import Placed, Posted, Window
 from edge.shared import Shared, make_shared
 from hal.cell import Observation
-from tests.edge.rig import SCHEMA, ConstantPolicy, make_config, version
+from tests.edge.rig import SCHEMA, ConstantPolicy, bench, make_config, version
 from user_rl.clock import FakeClock
 from user_rl.errors import ConfigError
 
@@ -153,3 +153,26 @@ def test_who_is_asked_for_is_made(shared: Shared) -> None:
     message = "inference.where = remote, allowed with pace = real: simulated time does not wait for a link"
     with pytest.raises(ConfigError, match=re.escape(message)):
         make_remote(shared, SCHEMA, make_config(inference=REMOTE, pace=Pace.FREE), clock)
+
+
+def test_an_episode_begins_without_weights_beside_the_robot_once_a_server_was_chosen() -> None:
+    with bench(max_steps=4) as made:
+        window = Window(made.shared, SCHEMA)
+        made.desk.far = RemoteActor(
+            window, InferenceConfig(where=Where.REMOTE, fallback=Fallback.HOLD), made.clock
+        )  # fmt: skip
+        made.order(weights="", weights_number=0)
+        made.clock.at(1.0, lambda: window.placed.post(Placed(name="cloud")))
+        made.clock.at(2.0, lambda: window.chunk.post(posted(window.step - 1)))
+        made.stop_after(3.0)
+        made.run()
+        assert made.report().unserved > 0
+        rows = made.rows()
+        assert set(rows["version"].tolist()) == {7}
+        assert rows["action"][0].tolist() == [0.5, 0.5]
+        assert made.calls.count("command") == 4
+
+
+def posted(first: int) -> Posted:
+    actions = np.full((10, 2), 0.5, "<f4").tobytes()
+    return Posted(first=first, horizon=10, actions=actions, version=7, version_hash=bytes(16), frozen=0)
