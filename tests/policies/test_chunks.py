@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.inference.config import InferenceConfig
@@ -59,6 +59,7 @@ def test_the_weights_are_the_published_ones() -> None:
     assert old_weights(3, 0).tolist() == []
 
 
+@settings(deadline=None)
 @given(st.integers(0, 20), st.integers(0, 30))
 def test_weights_are_one_while_frozen_and_then_fall_towards_zero(frozen: int, overlap: int) -> None:
     weights = old_weights(frozen, overlap)
@@ -70,6 +71,7 @@ def test_weights_are_one_while_frozen_and_then_fall_towards_zero(frozen: int, ov
         assert weights[-1] <= 0.5
 
 
+@settings(deadline=None)
 @given(handovers())
 def test_the_plan_ends_exactly_on_the_new_chunk(case: tuple[Player, Chunk, Chunk, int, int]) -> None:
     player, old, new, now, frozen = case
@@ -80,6 +82,7 @@ def test_the_plan_ends_exactly_on_the_new_chunk(case: tuple[Player, Chunk, Chunk
         assert version_at(player, step) == (2, bytes([2]) * 16)
 
 
+@settings(deadline=None)
 @given(handovers())
 def test_what_was_frozen_runs_as_it_was_planned(case: tuple[Player, Chunk, Chunk, int, int]) -> None:
     player, old, new, now, frozen = case
@@ -89,6 +92,7 @@ def test_what_was_frozen_runs_as_it_was_planned(case: tuple[Player, Chunk, Chunk
         assert version_at(player, step)[0] == 1
 
 
+@settings(deadline=None)
 @given(handovers())
 def test_the_seam_jumps_no_further_than_both_chunks_and_the_change_of_weight_allow(
     case: tuple[Player, Chunk, Chunk, int, int],
@@ -184,6 +188,7 @@ def test_a_policy_of_single_actions_is_repeated_and_a_policy_of_chunks_is_itself
 
 
 @pytest.mark.slow
+@settings(deadline=None)
 @given(st.data())
 def test_no_step_is_without_action_while_latency_leaves_execute_steps_of_the_horizon(data: st.DataObject) -> None:
     horizon = data.draw(st.integers(3, 20))

@@ -1,6 +1,6 @@
 """Who is answered next, and who is turned away."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud.inference.line import Line, Request
@@ -59,6 +59,7 @@ def test_of_one_cell_so_many_wait_and_the_oldest_observation_leaves() -> None:
     assert (away.message.step, code) == (3, "late")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.floats(0.1, 5.0)), max_size=60))
 def test_it_never_grows_and_answers_each_or_turns_it_away_once(wishes: list[tuple[str, float]]) -> None:
     line, away = Line(5, 2), []

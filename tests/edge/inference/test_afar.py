@@ -274,3 +274,15 @@ def test_only_a_policy_that_takes_a_prefix_is_sent_one(make: Make) -> None:
         assert prefixes[0] == []  # nothing is planned yet
         assert all(bool(sent) is takes for sent in prefixes[1:])
         assert {number for sent in prefixes for number in sent} <= {0.5}
+
+
+def test_a_chunk_whose_steps_are_all_past_is_not_posted(make: Make) -> None:
+    bench = make()
+    courier = bench.send()
+    courier.stop()
+    bench.actor.begin()
+    bench.steps(10)
+    last = Actions(bench.window.step - 9, 1, bytes(16), 10, 0.0)
+    assert courier._fault(last, memoryview(GOOD)) == ""
+    past = Actions(bench.window.step - 10, 1, bytes(16), 10, 0.0)
+    assert courier._fault(past, memoryview(GOOD)) == "of 10 steps that is 10 steps old"

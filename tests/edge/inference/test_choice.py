@@ -1,6 +1,6 @@
 """Who acts: the first of the order that keeps the deadline, without flapping."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.inference.choice import Candidate, Chooser
@@ -94,6 +94,7 @@ def test_the_choice_says_why_and_stays_the_same_object_while_it_stays() -> None:
 TIMES = st.one_of(st.none(), st.floats(0.0, 1.6))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0.01, 1.5), TIMES, TIMES, TIMES), min_size=5, max_size=60))
 def test_nothing_flaps(history: list[tuple[float, float | None, float | None, float | None]]) -> None:
     chooser, now_s, before = Chooser(CONFIG), 0.0, ""

@@ -162,8 +162,15 @@ def test_an_episode_begins_without_weights_beside_the_robot_once_a_server_was_ch
             window, InferenceConfig(where=Where.REMOTE, fallback=Fallback.HOLD), made.clock
         )  # fmt: skip
         made.order(weights="", weights_number=0)
-        made.clock.at(1.0, lambda: window.placed.post(Placed(name="cloud")))
-        made.clock.at(2.0, lambda: window.chunk.post(posted(window.step - 1)))
+
+        def choose() -> None:
+            window.placed.post(Placed(name="cloud"))
+
+        def answer() -> None:
+            window.chunk.post(posted(window.step - 1))
+
+        made.clock.at(1.0, choose)
+        made.clock.at(2.0, answer)
         made.stop_after(3.0)
         made.run()
         assert made.report().unserved > 0

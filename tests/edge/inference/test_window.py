@@ -100,6 +100,14 @@ def test_a_torn_glance_is_not_handed_out(shared: Shared) -> None:
     assert window.look() is None
 
 
+def test_a_glance_that_is_written_but_not_counted_is_not_seen(shared: Shared) -> None:
+    window = Window(shared, SCHEMA)
+    for step in range(3):
+        window.show(seen(step), NO_PLAN, first=0, explore=False, taken_s=0.0, acted_s=0.0)
+    os.pwrite(shared.fds[1], (1).to_bytes(8, "little"), 0)  # step 2 lies where step 0 did
+    assert window.look() is None
+
+
 def test_chunks_and_the_choice_come_back_through_it(shared: Shared) -> None:
     control, link = Window(shared, SCHEMA), Window(Shared(shared.fd), SCHEMA)
     posted = Posted(first=3, horizon=200, actions=bytes(200 * 64 * 4), version=1, version_hash=bytes(16), frozen=0)
