@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.inference.config import InferenceConfig
+from edge.safety import SafetyConfig
 from edge.telemetry import TelemetryConfig
 from hal.embodiment import Layout
 from hal.guard import GuardConfig
@@ -85,6 +86,7 @@ class EdgeConfig:
     spool_bytes: int = 8 * 2**30
     link: LinkConfig = field(default_factory=LinkConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
 
     @property

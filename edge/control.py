@@ -7,6 +7,7 @@ out. Its exit code says whether it may be started again.
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from edge.pacer import Pacer
 from edge.process import Exit, StopFlag, become_child, end_process, pin, set_up_logging, try_realtime
 from edge.recorder import Recorder
 from edge.shared import Shared
+from edge.stop import ListeningClock, Outcome
 from hal.axes import control_modes
 from hal.cell import Cell
 from hal.make import CellConfig, make_cell
@@ -57,6 +59,7 @@ def main(argv: list[str] | None = None, *, make: MakeCell = cell_from_config) ->
     become_child(args.parent)
     set_up_logging("control")
     shared = Shared(args.shared)
+    shared.control_pid = os.getpid()
     try:
         run(shared, build(EdgeConfig, json.loads(args.config.read_text())), stopping, make)
     except Exception as error:  # noqa: BLE001  # the outermost function: it becomes one line and an exit code
@@ -67,7 +70,9 @@ def main(argv: list[str] | None = None, *, make: MakeCell = cell_from_config) ->
 
 def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], bool], make: MakeCell) -> None:
     """Opens the cell and runs the loop over it; closes it whatever happens."""
-    clock, idle = config.clock(), SystemClock()
+    stop = shared.stop
+    stop.robot_open = False  # whatever a predecessor had open: this one has not
+    clock, idle = ListeningClock(config.clock(), stop), ListeningClock(SystemClock(), stop)
     shared.pulse.promise(idle.now_s() + config.reset_s)
     cell = make(config, clock)
     check_silence(cell, config)
@@ -83,7 +88,7 @@ def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], bool], make: 
     )  # fmt: skip
     desk.far = make_remote(shared, ring.schema, config, idle)
     try:
-        if not faultless(config, desk):
+        if not may_open(config, desk, shared):
             return
         cell.open()
         log.info("%s is open: %s at %g Hz, %s pace", config.name, cell.robot.spec.model, cell.robot.spec.rate_hz,
@@ -94,7 +99,23 @@ def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], bool], make: 
         latch(config.root, cell.robot.spec.model, str(error))
         raise
     finally:
-        cell.close()
+        stop.deaf = True
+        cell.close()  # which halts the robot first
+        stop.settle(Outcome.HALTED)
+        stop.robot_open = False
+
+
+def may_open(config: EdgeConfig, desk: Desk, shared: Shared) -> bool:
+    """Says that the robot is about to be opened, before it looks for a fault: link latches one before it looks whether
+    the robot is open, so that an emergency stop is never between the two. False: control is to stop."""
+    while True:
+        shared.stop.robot_open = True
+        shared.stop.check()
+        if read_fault(config.root) is None:
+            return True
+        shared.stop.robot_open = False
+        if not faultless(config, desk):
+            return False
 
 
 def faultless(config: EdgeConfig, desk: Desk) -> bool:

@@ -10,26 +10,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.acting import Actor, Swapping
+from edge.acting import Actor, Proposal, Swapping
 from edge.config import EdgeConfig, Swap
 from edge.inference.remote import RemoteActor
 from edge.loading import Load, Loaded, Loader, Start, at_once
 from edge.orders import Orders, Report, State
 from edge.pacer import Pacer
 from edge.recorder import Heading, Recorder
+from edge.safeguard import Safeguard
+from edge.safety import WatchFired
 from edge.senses import Senses
 from edge.shared import Shared
+from edge.stop import Outcome
 from edge.timings import Watch
-from hal.cell import Cell
+from hal.cell import Cell, Observation
+from hal.teleop import TeleopReading
 from user_rl.clock import Clock
+from user_rl.errors import HardwareError
 from user_rl.rows import Klass
+from user_rl.specs import Array
 
 log = logging.getLogger(__name__)
 
 WAIT_S = 0.002  # between two looks while nothing may happen
 PERSON_S = 0.05  # between two looks for what a person does
 TELL_S = 0.25  # between two reports of the same state
-GOING = (State.DEMONSTRATING, State.RUNNING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +69,10 @@ class Desk:
         self._loads_within = not config.free or config.swap is not Swap.EPISODE  # simulated time waits for its weights
         self._loader = Loader(load, self._noise, start=start)
         self._senses = Senses(cell, idle)
+        self.safeguard = Safeguard(cell, config.safety, shared.stop, clock=pacer.clock, free=config.free)
         self.watch = Watch(pacer.clock, None if config.free else shared.timings)
         self._demonstrated: list[int] = []  # closing steps of successful demonstrations in this stream
         self._generation = self._held = self._unserved = 0
-        self._unserved_at = -1  # the step before which nothing was there to act
         self._success: bool | None = None
         self._told = Report()
         self._told_s = self._rated_s = -np.inf
@@ -80,8 +85,11 @@ class Desk:
         while not self._stopping():
             self.promise(self._config.reset_s)
             plan = self._plan(self._orders())
-            if isinstance(plan, Plan) and self._senses.trouble:
+            reason = self._senses.trouble
+            if isinstance(plan, Plan) and reason:
                 plan = State.NO_SENSOR
+            elif isinstance(plan, Plan) and (reason := self.safeguard.trouble(plan.orders.heard_s)):
+                plan = State.HALTED
             if isinstance(plan, Plan):
                 self.tell(plan.going, version=plan.version)
                 return plan
@@ -90,7 +98,7 @@ class Desk:
                 halted = True
             self._senses.look()
             self.promise(self._config.pulse_limit_s)
-            self.tell(plan, self._senses.trouble)
+            self.tell(plan, reason)
             self._idle.sleep_until(self._idle.now_s() + WAIT_S)
         return None
 
@@ -104,8 +112,9 @@ class Desk:
             self._loader.want(orders)
         state = self._obstacle(plan, orders)
         if state is None:
-            if now_s - self._told_s >= TELL_S or self._told.state not in GOING:
-                self.tell(plan.going, version=self._version(plan))
+            going = State.HELD if self.safeguard.is_held else plan.going
+            if now_s - self._told_s >= TELL_S or self._told.state is not going:
+                self.tell(going, self.safeguard.verdict.reason, version=self._version(plan))
             return True
         return self._wait_within(plan, state)
 
@@ -119,37 +128,54 @@ class Desk:
         )
         return self._stopping() or not same or now_s >= orders.lease_until_s
 
-    def unserved(self, plan: Plan) -> None:
-        """Counts a period without an action; the first of several halts the robot, in real pace."""
-        if plan.demonstrate:  # its operator has not begun
-            return
-        self._unserved += 1
-        if self._unserved_at != self._recorder.step and not self._config.free:
-            self._cell.robot.halt()
-        self._unserved_at = self._recorder.step
+    def allowed(
+        self, plan: Plan, seen: Observation, hand: TeleopReading, proposal: Proposal | None
+    ) -> Array | None:  # fmt: skip
+        """What to command: the operator's action, else the proposal, as the safeguard allows; None: nothing acts."""
+        wanted = hand.action if proposal is None or hand.action is not None else proposal.action
+        self._unserved += wanted is None and not plan.demonstrate
+        proposed = None if plan.demonstrate or hand.action is not None else proposal is not None
+        heard_s = self._orders().heard_s
+        return self.safeguard.allowed(wanted, seen, hand, proposed=proposed, heard_s=heard_s)
 
     def finished(self, plan: Plan, success: bool) -> None:
         """Counts an episode that has its closing row."""
         self._success = success
+        self.safeguard.finished()
         if plan.demonstrate and success:
             self._demonstrated.append(self._recorder.step - 1)
 
-    def rest(self, reason: str, for_s: float) -> None:
-        """Waits with the robot halted, after a reading that was too old to act on."""
+    def recover(self, error: HardwareError, for_s: float) -> None:
+        """After an episode that was cut: home, where that is the rule, then a rest with the robot halted.
+
+        After cuts by a watch, one behind the other, the rests grow.
+        """
+        state = State.NO_SENSOR
+        if isinstance(error, WatchFired):
+            state = State.HALTED
+            self.promise(self._config.reset_s)
+            for_s *= self.safeguard.cut(error.verdict)
         self._cell.robot.halt()
         until_s = self._idle.now_s() + for_s
         while self._idle.now_s() < until_s and not self._stopping():
             self.promise(self._config.pulse_limit_s)
-            self.tell(State.NO_SENSOR, reason)
+            self.tell(state, str(error))
             self._idle.sleep_until(self._idle.now_s() + WAIT_S)
 
     def stand_still(self, why: Callable[[], str]) -> bool:
         """Waits, before the robot is opened, for as long as `why` has a reason; False: control is to stop."""
         while (reason := why()) and not self._stopping():
             self.promise(self._config.pulse_limit_s)
+            self._orders()  # so that link knows what was read before the lease is released
             self.tell(State.FAULT, reason)
             self._idle.sleep_until(self._idle.now_s() + PERSON_S)
         return not self._stopping()
+
+    def halt(self) -> None:
+        """The last thing that control does with the robot; an emergency stop that waits for it is settled."""
+        self._shared.stop.deaf = True
+        self._cell.robot.halt()
+        self._shared.stop.settle(Outcome.HALTED)
 
     def promise(self, within_s: float) -> None:
         """Tells halt that control will be back within so many seconds."""
@@ -169,7 +195,7 @@ class Desk:
             state=state, reason=reason, heard=self._shared.orders.seen, generation=self._generation,
             step=recorder.step - 1, episode=recorder.episode, version=version, steps_per_s=self._steps_per_s,
             late=pacer.late, skipped=pacer.skipped, held=self._held, unserved=self._unserved,
-            success=self._success, parts=self._senses.parts(),
+            fired=self.safeguard.fired, success=self._success, parts=self._senses.parts(),
         )  # fmt: skip
         self._told_s = now_s
         self._shared.report.post(self._told)
@@ -236,6 +262,7 @@ class Desk:
         self._held += state is State.NO_SPACE
         if not self._config.free:  # simulated time stands still by itself
             self._cell.robot.halt()
+            self.safeguard.halted()
         while state is not None and not self.ended(plan):
             self.promise(self._config.pulse_limit_s)
             self.tell(state, version=self._version(plan))

@@ -22,6 +22,7 @@ from edge.config import EdgeConfig
 from edge.connection import Connection
 from edge.heart import Answer, Heart
 from edge.inference.courier import Errand, make_courier
+from edge.last import Survivor
 from edge.lease import Lease, Record
 from edge.orders import Card, Orders, PartReport, Report, State
 from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging
@@ -30,6 +31,7 @@ from edge.shared import Shared
 from edge.spooler import Spooler, boot_of, stream_name
 from edge.telemetry import Telemetry
 from edge.uplink import Uplink
+from edge.watch import Watch
 from user_rl import fleet
 from user_rl.clock import Clock, SystemClock
 from user_rl.config import build
@@ -37,6 +39,7 @@ from user_rl.downlink import Downlink
 from user_rl.errors import ConfigError, StorageFull, UserRlError
 from user_rl.files import free_bytes
 from user_rl.log import Cursors, Log, LogConfig
+from user_rl.renewal import keep_in
 from user_rl.trust import Bundle, load_bundle
 
 log = logging.getLogger(__name__)
@@ -52,7 +55,8 @@ class Link:
     def __init__(self, shared: Shared, ring: Ring, card: Card, config: EdgeConfig, bundle: Bundle) -> None:
         self._shared, self._ring, self._card, self._config, self._bundle = shared, ring, card, config, bundle
         self._clock: Clock = SystemClock()
-        self._orders = shared.orders.read() or Orders(boot=boot_of(shared.boot, 0))
+        found = shared.orders.read() or Orders(boot=boot_of(shared.boot, 0))
+        self._heard_s, self._orders = found.heard_s, replace(found, heard_s=0.0)  # the former is posted with it
         self._lease = Lease(config.root / "lease.json", self._orders.lease_until_s)
         link = config.link
         bound = LogConfig(segment_bytes=min(link.segment_bytes, config.spool_bytes // 4), max_bytes=config.spool_bytes)
@@ -64,9 +68,13 @@ class Link:
         self.uplink = Uplink(self._spool, link, self._saved)
         self.downlink: Downlink | None = None
         self._experience, self._weights = Connection(bundle), Connection(bundle)
-        self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s)
+        keep = keep_in(Path(config.bundle).expanduser())
+        self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s, keep)
+        self._watch = Watch(lambda: self._heart.bundle, self._heart.card, shared.stop, config.root, self._clock)
+        self._survivor = Survivor(shared)
         self._courier = make_courier(shared, ring.schema, config, bundle, card.rate_hz, self._clock)
         self._posted = 0
+        self._posted_heard_s = 0.0
         self._saved_s = 0.0
         self._lost = False
         self._follow()
@@ -74,10 +82,15 @@ class Link:
     def run(self, stopping: Callable[[], int], abandoned: Callable[[], bool]) -> None:
         """Turns until told to stop, then drains; `abandoned`: the daemon is dead, and its successor waits."""
         self._heart.start()
+        self._watch.start()
         if self._courier is not None:
             self._courier.start()
         while not stopping():
             self._wait(self.turn())
+        if abandoned():
+            self._survivor.look()
+            self._survivor.outlive()
+        self._watch.stop(0.0 if abandoned() else 2.0)
         self._drain(0.0 if abandoned() else self._config.drain_s)
         self._heart.stop(0.0 if abandoned() else 2.0)
 
@@ -98,6 +111,8 @@ class Link:
     def turn(self, *, at_once: bool = False) -> bool:
         """One round; False when there is nothing more to do at once."""
         now_s = self._clock.now_s()
+        self._survivor.look()
+        self._watch.look()
         self._hear()
         busy = self._spooler.turn(self.uplink.acknowledged, at_once=at_once)
         self.uplink.serve(self._orders.run, self._lease.record.token, self._live, now_s)
@@ -114,6 +129,7 @@ class Link:
 
     def close(self) -> None:
         """Closes sockets and files; what the ring holds stays there."""
+        self._survivor.close()
         if self._courier is not None:
             self._courier.stop()
         self._save(float("inf"))
@@ -160,6 +176,8 @@ class Link:
         return self._courier.words
 
     def _answer(self, answer: Answer) -> None:
+        if answer.revoked:
+            return self._lease.suspend()
         if answer.assignment is None or self._lost:
             self._lost = True
             return self._lease.lose()
@@ -169,6 +187,7 @@ class Link:
         except OSError as error:
             return log.error("the lease cannot be stored: %s; it is not used, free space", error)
         self._orders = replace(self._orders, clock_offset_s=answer.clock_offset_s)
+        self._heard_s = answer.sent_s
         if self._lease.record.token != old:
             log.info("lease %d of run %s", self._lease.record.token, self._lease.record.run)
             self._follow()
@@ -183,7 +202,7 @@ class Link:
             generation = old.generation + 1
             boot = boot_of(self._shared.boot, generation)
             self._orders = Orders(run=run, boot=boot, generation=generation, clock_offset_s=old.clock_offset_s)
-            self._heart.card = self._fleet_card()
+            self._heart.card = self._watch.card = self._fleet_card()
         else:
             self._orders = replace(old, run=run)
         self._spool.open_stream(self._live, self._ring.schema)
@@ -206,7 +225,11 @@ class Link:
             orders = replace(orders, weights=str(folder), weights_number=self.downlink.newest.number)
         if orders != self._orders or not self._posted:
             self._orders = orders
-            self._posted = self._shared.orders.post(orders)
+            self._posted = self._shared.orders.post(replace(orders, heard_s=self._heard_s))
+            self._posted_heard_s = self._heard_s
+        elif self._heard_s != self._posted_heard_s:  # nothing that control must have read before it releases a lease
+            self._shared.orders.post(replace(orders, heard_s=self._heard_s))
+            self._posted_heard_s = self._heard_s
 
     def _release_when_halted(self) -> None:
         report = self._shared.report.read()

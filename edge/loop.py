@@ -3,7 +3,8 @@
 It talks to the cell and to memory only. A command acts for one period; the pacer waits for its end, then the task
 judges what it brought about, and the row of the step is published: reward, done, truncated and success belong to the
 step that they follow. An episode of T steps leaves T+1 rows, the last with the final observation. A period in which
-nothing was proposed and nobody drives (an operator who has not begun, an actor with nothing to offer) leaves no row.
+nothing was proposed and nobody drives (an operator who has not begun, an actor with nothing to offer), or in which a
+watch holds the robot (edge.safety), leaves no row.
 
 How an episode ends. done: the task says so, or the operator by success or failure. truncated: `max_steps`, the
 operator's terminate or rerecord, or the desk (control stops, the lease is over). An episode that is cut while it waits
@@ -18,6 +19,7 @@ import logging
 from edge.desk import Desk, Plan
 from edge.pacer import Pacer
 from edge.recorder import Recorder, Step
+from edge.safety import WatchFired
 from edge.timings import COMMAND, JUDGE, OBSERVE, PROPOSE, RECORD, WAIT
 from hal.cell import Cell
 from hal.task import Judgement
@@ -42,15 +44,15 @@ def control(cell: Cell, desk: Desk, recorder: Recorder, pacer: Pacer) -> None:
         while (plan := desk.next_plan()) is not None:
             try:
                 desk.finished(plan, run_episode(cell, plan, desk, recorder, pacer))
-            except SensorStale as error:
+            except (SensorStale, WatchFired) as error:
                 log.warning("%s; this episode is cut", error)
-                desk.rest(str(error), STALE_REST_S)
+                desk.recover(error, STALE_REST_S)
             if pacer.clock.now_s() - collected_s > COLLECT_S:
                 gc.collect()
                 collected_s = pacer.clock.now_s()
     finally:
         gc.enable()
-        cell.robot.halt()
+        desk.halt()
 
 
 def run_episode(cell: Cell, plan: Plan, desk: Desk, recorder: Recorder, pacer: Pacer) -> bool:
@@ -59,6 +61,7 @@ def run_episode(cell: Cell, plan: Plan, desk: Desk, recorder: Recorder, pacer: P
     if cell.teleop is not None:
         cell.teleop.begin(demonstrate=plan.demonstrate)
     recorder.begin(plan.heading)
+    desk.safeguard.begin()
     if plan.actor is not None:
         plan.actor.begin()
     pacer.restart()
@@ -69,17 +72,16 @@ def run_episode(cell: Cell, plan: Plan, desk: Desk, recorder: Recorder, pacer: P
         seen = cell.observe()
         watch.lap(OBSERVE)
         proposal = None if plan.actor is None else plan.actor.propose(seen, explore=not plan.orders.evaluate)
-        hand = HANDS_OFF if cell.teleop is None else cell.teleop.poll()
-        executed = hand.action if proposal is None or hand.action is not None else proposal.action
+        hand = HANDS_OFF if cell.teleop is None else desk.safeguard.enabled(cell.teleop.poll())
+        executed = desk.allowed(plan, seen, hand, proposal)
         if executed is None:  # nothing acts: the robot holds, nothing is recorded
             over = hand.terminate_episode or hand.rerecord_episode
-            desk.unserved(plan)
             pacer.wait()
             continue
         watch.lap(PROPOSE)
         recorder.observe(seen)
         watch.lap(RECORD)
-        sent = cell.robot.command(executed)
+        sent = desk.safeguard.sent(cell.robot.command(executed))
         stamp_s = watch.lap(COMMAND)
         pacer.wait()
         watch.lap(WAIT)

@@ -2,6 +2,7 @@
 
 user-rl-edge run [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge eval --weights FOLDER --episodes N --seed S [--json FILE] [--config FILE.json] [KEY=VALUE ...]
+user-rl-edge join FILE [--out BUNDLE]
 user-rl-edge clear --home FOLDER [--yes]
 user-rl-edge timings --home FOLDER [--json] [--last N]
 user-rl-edge discover [--json] [--config FILE.json] [KEY=VALUE ...]
@@ -19,6 +20,7 @@ import edge.daemon
 from edge.config import EdgeConfig
 from edge.doctor.config import DoctorConfig
 from edge.fault import CLEARED, clear, read_fault
+from edge.join import add_join, run_join
 from edge.process import Exit, StopFlag, become_child, set_up_logging
 from edge.table import terminal_width
 from edge.timings_command import timings_arguments, timings_text
@@ -49,6 +51,9 @@ def main(argv: list[str] | None = None) -> int:
             return _clear(args)
         if args.command == "timings":
             return _timings(args)
+        if args.command == "join":
+            print(run_join(args))
+            return Exit.CLEAN
         if args.command == "discover":
             return _discover(args)
         tree = configuration(args.config, args.overrides)
@@ -158,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
             _doctor_arguments(command)
         else:
             command.add_argument("--parent", type=int, metavar="PID", help="stop when this process, its parent, ends")
+    add_join(commands)
     cleared = commands.add_parser("clear", help="clear a latched fault, by the person who has looked at the robot")
     cleared.add_argument("--home", type=Path, required=True, help="the folder that the daemon has")
     cleared.add_argument("--yes", action="store_true", help="do not ask")

@@ -28,7 +28,9 @@ Cursor = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]  # a step; -1: none
 Digest = Annotated[int, msgspec.Meta(ge=0)]  # 64 bits
 Blob = Annotated[bytes, msgspec.Meta(max_length=2**18)]
 
-RefusedCode = Literal["schema", "identity", "order", "digest", "run", "full", "malformed", "hello", "column", "busy"]
+RefusedCode = Literal[
+    "schema", "identity", "order", "digest", "run", "full", "malformed", "hello", "column", "busy", "limit"
+]
 
 
 class _Message(msgspec.Struct, array_like=True, tag=True, frozen=True, forbid_unknown_fields=True):
@@ -79,7 +81,7 @@ class Permit(_Message, frozen=True, tag="Permit"):
 
 
 class Refused(_Message, frozen=True, tag="Refused"):
-    """Why the last message about `stream` (empty: unknown) was dropped. `hello`: say Hello again."""
+    """Why the last message about `stream` (empty: unknown) was dropped. `hello`: say Hello again; `limit`: slower."""
 
     stream: Text
     code: RefusedCode
@@ -215,6 +217,7 @@ WITH_PAYLOAD: Final = (Rows, WeightsPart, Label, Infer, Actions)  # one payload 
 
 _codec: Codec[Message] = Codec(Message, WITH_PAYLOAD)
 encode, decode = _codec.encode, _codec.decode
+TOO_MUCH: Final = encode(Refused("", "limit", "more than this name's share of messages or bytes; go on more slowly"))
 
 
 def digest(payload: Buffer) -> int:

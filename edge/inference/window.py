@@ -16,7 +16,8 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from edge.inference.config import MOST_STEPS
-from edge.shared import Mailbox, Shared
+from edge.mailbox import Mailbox
+from edge.shared import Shared
 from hal.cell import Observation
 from user_rl.rows import Schema
 from user_rl.specs import Array

@@ -197,6 +197,7 @@ class RemoteTeleop:
             stamp_s=self._remote.stamp_s, action=_floats(values, self._action) if len(values) else None,
             is_intervention=reading.is_intervention, success=reading.success, failure=reading.failure,
             rerecord_episode=reading.rerecord_episode, terminate_episode=reading.terminate_episode,
+            is_enabled=reading.is_enabled,
         )  # fmt: skip
 
     def close(self) -> None:

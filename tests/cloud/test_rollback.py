@@ -149,14 +149,14 @@ def test_an_edge_takes_up_what_is_held_stays_with_it_and_goes_on_after_the_relea
     store: WeightStore, tmp_path: Path
 ) -> None:
     door = WeightsDoor(
-        "peg", store, GatewayConfig(host="127.0.0.1"), keys=new_curve_keys(), allowed=dict
+        "peg", store, GatewayConfig(host="127.0.0.1"), keys=new_curve_keys(), allowed=dict, tokens={"arm": 1}.get
     )  # fmt: skip
     edge = Downlink(tmp_path / "edge", "peg", LinkConfig(), schema="ab" * 16, action=POLICY.action)
 
     def follows(at_s: float) -> int:
         while (out := edge.next(at_s)) is not None:
             edge.sent(at_s)
-            frames = door._answer(out[0])
+            frames = door._answer("edge:arm", out[0])
             message, payloads = decode([bytes(frame) for frame in frames])
             edge.receive(message, payloads[0] if payloads else None, at_s)
         assert edge.newest is not None
@@ -173,12 +173,14 @@ def test_an_edge_takes_up_what_is_held_stays_with_it_and_goes_on_after_the_relea
 
 
 def test_whoever_has_nothing_is_offered_what_stands_alone(store: WeightStore, tmp_path: Path) -> None:
-    door = WeightsDoor("peg", store, GatewayConfig(host="127.0.0.1"), keys=new_curve_keys(), allowed=dict)
+    door = WeightsDoor(
+        "peg", store, GatewayConfig(host="127.0.0.1"), keys=new_curve_keys(), allowed=dict, tokens={"arm": 1}.get
+    )
     manifest = version_folder(store.root, 3) / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"anchor":true', '"anchor":false'))
 
     def offered(have: int) -> int | None:
-        message, _ = decode([bytes(frame) for frame in door._answer(WeightsQuery("peg", have))])
+        message, _ = decode([bytes(frame) for frame in door._answer("edge:arm", WeightsQuery("peg", have))])
         assert isinstance(message, WeightsOffer)
         return int(json.loads(message.manifest)["number"]) if message.manifest else None
 

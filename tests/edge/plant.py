@@ -17,6 +17,7 @@ import numpy as np
 
 from cloud.authority import Authority
 from cloud.fleet import FleetConfig, FleetServer, ServeConfig
+from cloud.fleet.ensure import admin_bundle
 from cloud.gateway import Gateway, GatewayConfig
 from cloud.weights import WeightStore
 from hal.make import CellConfig, make_cell
@@ -109,6 +110,11 @@ class Plant:
         """What the fleet knows of the cell."""
         return next(r for r in self.fleet.list() if r.id == "arm")
 
+    def admit(self) -> None:
+        """A person ends the cell's quarantine."""
+        with FleetClient(admin_bundle(self.path / "cloud").at(self.server.address)) as admin:
+            admin.admit("arm")
+
     def publish(self, schema: Schema) -> None:
         """One more version."""
         publish_to(self.store, schema)
@@ -160,6 +166,10 @@ class Daemon:
     def said(self) -> str:
         """Everything that it has logged."""
         return self._log.read_text()
+
+    def forget(self) -> None:
+        """What it has said so far."""
+        self._log.write_text("")
 
     def child(self, name: str) -> int:
         """The process id of `control` or `link`, as soon as there is one."""

@@ -60,15 +60,16 @@ def test_an_evaluation_asks_without_exploration() -> None:
     assert actor.explored == [False]
 
 
-@pytest.mark.parametrize(("pace", "halts"), [(Pace.REAL, 2), (Pace.FREE, 0)])
-def test_periods_without_a_proposal_move_nothing_record_nothing_and_are_counted(pace: Pace, halts: int) -> None:
+@pytest.mark.parametrize(("pace", "held"), [(Pace.REAL, 3), (Pace.FREE, 0)])
+def test_periods_without_a_proposal_move_nothing_record_nothing_and_are_counted(pace: Pace, held: int) -> None:
     with bench(pace=pace, max_steps=3) as b:
         play(b, ScriptedActor(lambda n: None if n in (1, 2, 4) else proposal(1)))
         b.desk.tell(State.STOPPED)
         rows, report = b.rows(), b.report()
     assert report.unserved == 3
-    assert b.calls.count("command") == 3
-    assert b.calls.count("halt") == halts  # the first period of each gap halts a real robot
+    assert b.calls.count("command") == 3 + held  # a real robot is told to stay where it is
+    assert b.calls.count("halt") == 0
+    np.testing.assert_allclose(b.robot.position, 0.3, atol=1e-6)
     assert rows["kind"].tolist() == [Kind.STEP] * 3 + [Kind.LAST]
     assert rows["step"].tolist() == [0, 1, 2, 3]
     assert rows["stamp.action"][:3].tolist() == pytest.approx([1000.0, 1000.3, 1000.5])

@@ -154,7 +154,7 @@ class Peculiar:
     ("what", "why"),
     [
         (lambda state: state @ np.zeros((3, 2), np.float32), "mismatch"),  # made for another state
-        (lambda state: np.full(2, 7.0, np.float32), r"command.dx = 7 m"),  # another action box
+        (lambda state: np.full(2, 7.0, np.float32), r"command.tip.delta.x = 7 m"),  # another action box
         (lambda state: np.zeros(3, np.float32), r"float32\[3\]"),
         (lambda state: np.full(2, np.nan, np.float32), "nan"),
     ],
