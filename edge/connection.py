@@ -18,7 +18,7 @@ SILENT_S = 15.0  # edge.uplink and edge.downlink ask again long before
 
 
 class Machine(Protocol):
-    """What decides: edge.uplink, edge.downlink."""
+    """What decides: edge.uplink, user_rl.downlink."""
 
     def next(self, now_s: float) -> tuple[Message, bytes | None] | None:
         """What to say now, without taking it as said."""
