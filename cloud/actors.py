@@ -15,54 +15,19 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from cloud.authority import Authority
-from cloud.claim import token_reader
 from cloud.config import LaunchConfig, algorithm_config
 from cloud.gang import Gang
-from cloud.gateway import Gateway
+from cloud.gateway_actor import GatewayActor, GatewayPlan
+from cloud.inference.actor import INFERENCE, InferenceActor, places_of
 from cloud.learner import Learner
 from cloud.run import RunFolder
 from user_rl.clock import SystemClock
 from user_rl.errors import ConfigError, UserRlError
 from user_rl.fleet import Doors, RunDoors
-from user_rl.log import Log
 
 STATUS_S = 1.0
 STOP_S = 30.0
 GATEWAY, LEARNER = "gateway", "learner"  # the actors' names in the run's Ray namespace
-
-
-class GatewayActor:
-    """The gateway in its process."""
-
-    def __init__(self, root: str, config: LaunchConfig, ports: tuple[int, int]) -> None:
-        folder, home = RunFolder(Path(root)), Path(config.home).expanduser()
-        authority = Authority(home / "authority")
-        self._log = Log(folder.log, config.log)
-        self._gateway = Gateway(
-            folder.name, self._log, folder.weights, config.gateway.at(*ports), keys=authority.server_bundle.curve,
-            allowed=authority.allowed, tokens=token_reader(folder.leases), clock=SystemClock(),
-            demonstrations=config.demonstrations.count,
-        )  # fmt: skip
-        self._gateway.share_demonstrations(config.demonstrations_each)
-        self._gateway.set_permit(0)  # until the learner says how many: a gateway that comes back floods nobody
-
-    def run(self) -> None:
-        """Serves until `stop`."""
-        self._gateway.run()
-        self._log.close()
-
-    def stop(self) -> None:
-        """Ends `run`."""
-        self._gateway.stop()
-
-    def set_permit(self, rows: int | None) -> None:
-        """See Gateway.set_permit."""
-        self._gateway.set_permit(rows)
-
-    def status(self) -> dict[str, Any]:
-        """The gateway's counters, and this process."""
-        return {"gateway_pid": os.getpid(), "gateway": self._gateway.status()}
 
 
 class LearnerActor:
@@ -100,10 +65,14 @@ class Cloud:
         """Brings Ray up: before this process has gRPC threads, which Ray's forks would inherit half of."""
         self._folder, self._config = folder, config
         self._ports = _free_ports(config)
+        inference = config.inference
+        self._inference_port = _port(config.gateway.host, inference.port) if inference.serve else None
+        self._places = places_of(config, self._inference_port)
         _init_ray(config, folder.name)
         self._seen: dict[str, Any] = {}
         self._gateway: Any = None
         self._learner: Any = None
+        self._inference: Any = None
         self._gang: Gang | None = None
         self._runs: dict[str, Any] = {}  # what each actor's `run` will return
 
@@ -112,12 +81,23 @@ class Cloud:
         """Where edges find the gateway's sockets."""
         host = self._config.gateway.advertise or self._config.gateway.host
         experience, weights = (f"tcp://{host}:{port}" for port in self._ports)
-        return RunDoors(doors=Doors(experience=experience, weights=weights))
+        return RunDoors(doors=Doors(experience=experience, weights=weights), inference=self._places)
 
     def start(self) -> None:
         """Starts the gateway: robots may come."""
-        self._gateway = _actor(GatewayActor, GATEWAY).remote(str(self._folder.root), self._config, self._ports)
+        self._gateway = _actor(GatewayActor, GATEWAY).remote(str(self._folder.root), self._plan(), self._ports)
         self._runs[GATEWAY] = self._gateway.run.remote()
+        if self._inference_port is not None:
+            place = _actor(InferenceActor, INFERENCE)
+            self._inference = place.remote(str(self._folder.root), self._config, self._inference_port)
+            self._runs[INFERENCE] = self._inference.run.remote()
+
+    def _plan(self) -> GatewayPlan:
+        config = self._config
+        return GatewayPlan(
+            home=config.home, gateway=config.gateway, log=config.log, demonstrations=config.demonstrations.count,
+            demonstrations_each=config.demonstrations_each,
+        )  # fmt: skip
 
     @property
     def learns(self) -> bool:
@@ -148,8 +128,9 @@ class Cloud:
         return LEARNER in self._runs and self._runs[LEARNER] in ended
 
     def status(self) -> dict[str, Any]:
-        """What both say; an actor that is just being started again keeps its last word."""
-        for actor, name in ((self._learner, LEARNER), (self._gateway, GATEWAY)):
+        """What all say; an actor that is just being started again keeps its last word."""
+        served = [] if self._inference is None else [(self._inference, INFERENCE)]
+        for actor, name in ((self._learner, LEARNER), (self._gateway, GATEWAY), *served):
             try:
                 if actor is None:
                     self._seen["phase"] = f"{name} waits for its accelerators"
@@ -167,13 +148,14 @@ class Cloud:
 
     def close(self) -> None:
         """Ends the gateway after its last commit, and Ray; safe to call twice."""
-        if self._gateway is not None:
-            try:
-                _get(self._gateway.stop.remote(), STOP_S)
-                _get(self._runs[GATEWAY], STOP_S)
-            except (GetTimeoutError, RayActorError, UserRlError):
-                pass  # whatever it had acknowledged is on disk
-            self._gateway = self._learner = None
+        for actor, name in ((self._inference, INFERENCE), (self._gateway, GATEWAY)):
+            if actor is not None:
+                try:
+                    _get(actor.stop.remote(), STOP_S)
+                    _get(self._runs[name], STOP_S)
+                except (GetTimeoutError, RayActorError, UserRlError):
+                    pass  # whatever the gateway had acknowledged is on disk
+        self._gateway = self._learner = self._inference = None
         ray.shutdown()
 
 

@@ -5,10 +5,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from edge.inference.config import InferenceConfig
+from edge.logs import LogConfig
 from edge.room_config import RoomConfig
+from edge.safety import SafetyConfig
+from edge.telemetry import TelemetryConfig
 from hal.embodiment import Layout
 from hal.guard import GuardConfig
 from user_rl.clock import Clock, FreeRunningClock, SystemClock
+from user_rl.tunnels import TunnelConfig
+
+HALT_COMMAND_S = 10.0  # an out-of-band halt command may take so long
 
 
 class Pace(StrEnum):
@@ -23,6 +30,14 @@ class Realtime(StrEnum):
 
     AUTO = "auto"  # in real pace, where permitted; one line where not
     OFF = "off"
+
+
+class Swap(StrEnum):
+    """Where newer weights begin to act."""
+
+    STEP = "step"  # at the next one after they are loaded
+    CHUNK = "chunk"  # when the actions of the running chunk are used up
+    EPISODE = "episode"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +76,12 @@ class EdgeConfig:
     pace: Pace = Pace.REAL
     seed: int = 0  # of episode starts and exploration
     evaluate: bool = False  # act by the policy's mode, without exploration
+    swap: Swap = Swap.EPISODE  # where newer weights begin to act
     hold_at_permit: bool = (
         False  # real pace: wait between episodes while the learner is behind (free pace always waits)
     )
     realtime: Realtime = Realtime.AUTO
+    cpus: tuple[int, ...] = ()  # control's; the edge's other processes keep off them. None named: whichever is free
     restart_control: bool | None = None  # None: a robot that did not answer is opened again, a crash
     # only in free pace; a latched fault waits for a person
     allow_no_silence_stop: bool = False  # run a robot that nothing stops when commands stop coming
@@ -75,6 +92,11 @@ class EdgeConfig:
     ring_bytes: int = 64 * 2**20
     spool_bytes: int = 8 * 2**30
     link: LinkConfig = field(default_factory=LinkConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    tunnel: TunnelConfig = field(default_factory=TunnelConfig)
+    log: LogConfig = field(default_factory=LogConfig)
 
     @property
     def root(self) -> Path:
@@ -100,6 +122,11 @@ class EdgeConfig:
     def reopens(self) -> bool:
         """Whether a robot that did not answer is opened again."""
         return self.restart_control is not False
+
+    @property
+    def end_s(self) -> float:
+        """How long a stop may take: control and its halt command, then link, then the tunnel."""
+        return self.stop_s + HALT_COMMAND_S + 2 * (self.drain_s + self.stop_s)
 
     def clock(self) -> Clock:
         """What paces the loop."""

@@ -14,10 +14,11 @@ from user_rl.wire import Message, decode, encode
 log = logging.getLogger(__name__)
 
 BURST = 200  # messages in one direction before the other has its turn
+SILENT_S = 15.0  # edge.uplink and edge.downlink ask again long before
 
 
 class Machine(Protocol):
-    """What decides: edge.uplink, edge.downlink."""
+    """What decides: edge.uplink, user_rl.downlink."""
 
     def next(self, now_s: float) -> tuple[Message, bytes | None] | None:
         """What to say now, without taking it as said."""
@@ -36,11 +37,21 @@ class Connection:
         self._bundle = bundle
         self._channel: ClientChannel | None = None
         self._address = self._refused = ""
+        self._heard_s: float | None = None  # when the other side last said something, on this connection
 
     @property
     def socket(self) -> "zmq.Socket[bytes] | None":
         """For a poller only."""
         return None if self._channel is None else self._channel.socket
+
+    def state(self, now_s: float) -> str:
+        """In words; `open` when it is."""
+        if self._channel is None:
+            return f"{self._refused} is no address" if self._refused else "no address yet"
+        if self._heard_s is None:
+            return "nothing heard yet"
+        silent_s = now_s - self._heard_s
+        return "open" if silent_s < SILENT_S else f"nothing heard for {silent_s:.0f} s"
 
     def connect(self, address: str, reconnected: Callable[[], None]) -> None:
         """Connects to `address` (empty: to nobody); calls `reconnected` when that is another connection."""
@@ -50,7 +61,7 @@ class Connection:
         try:
             if address:
                 self._channel = ClientChannel(address, self._bundle.curve, self._bundle.server_curve_public)
-            self._address, self._refused = address, ""
+            self._address, self._refused, self._heard_s = address, "", None
         except ConfigError as error:
             log.error("%s; the fleet named it", error)
             self._refused = address
@@ -74,6 +85,7 @@ class Connection:
             frames = channel.receive(0.0)
             if frames is None:
                 return count > 0
+            self._heard_s = now_s
             try:
                 message, payloads = decode(frames)
             except WireError as error:

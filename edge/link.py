@@ -7,6 +7,7 @@ where its successor goes on, and the orders in shared memory keep the robot goin
 """
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
@@ -20,23 +21,32 @@ from msgspec.structs import replace
 
 from edge.config import EdgeConfig
 from edge.connection import Connection
-from edge.downlink import Downlink
 from edge.heart import Answer, Heart
-from edge.lease import Lease
+from edge.inference.courier import Errand, make_courier
+from edge.last import Survivor
+from edge.lease import Lease, Record
+from edge.logs import LastTrouble, set_up_logs
 from edge.orders import Card, Orders, PartReport, Report, State
+from edge.paths import Paths, Straight, Tunnelled
 from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging
 from edge.ring import Ring
 from edge.shared import Shared
 from edge.spooler import Spooler, boot_of, stream_name
+from edge.standing import Standing, StatusFile, make_standing
+from edge.telemetry import Telemetry
 from edge.uplink import Uplink
+from edge.watch import Watch
 from user_rl import fleet
 from user_rl.clock import Clock, SystemClock
 from user_rl.config import build
+from user_rl.downlink import Downlink
 from user_rl.errors import ConfigError, StorageFull, UserRlError
 from user_rl.files import free_bytes
 from user_rl.log import Cursors, Log, LogConfig
 from user_rl.log.codec import codecs_of
+from user_rl.renewal import keep_in
 from user_rl.trust import Bundle, load_bundle
+from user_rl.tunnels import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +58,14 @@ HALTED = (State.NO_LEASE, State.FAULT, State.STOPPED)
 class Link:
     """Everything that link does, one `turn` at a time. One thread."""
 
-    def __init__(self, shared: Shared, ring: Ring, card: Card, config: EdgeConfig, bundle: Bundle) -> None:
+    def __init__(
+        self, shared: Shared, ring: Ring, card: Card, config: EdgeConfig, bundle: Bundle, *, paths: Paths
+    ) -> None:
+        self._paths = paths
         self._shared, self._ring, self._card, self._config, self._bundle = shared, ring, card, config, bundle
         self._clock: Clock = SystemClock()
-        self._orders = shared.orders.read() or Orders(boot=boot_of(shared.boot, 0))
+        found = shared.orders.read() or Orders(boot=boot_of(shared.boot, 0))
+        self._heard_s, self._orders = found.heard_s, replace(found, heard_s=0.0)  # the former is posted with it
         self._lease = Lease(config.root / "lease.json", self._orders.lease_until_s)
         link = config.link
         codecs_of(ring.schema, link.codecs, "link.codecs")  # what cannot be is said here
@@ -61,11 +75,19 @@ class Link:
         self._cursors = Cursors(config.root / "cursors")
         self._spooler = Spooler(ring, self._spool, config, shared.boot, self._clock)
         self._saved = self._cursors.all()
+        self.telemetry = Telemetry(config.root, shared.timings, config.telemetry, self._clock)
         self.uplink = Uplink(self._spool, link, self._saved)
         self.downlink: Downlink | None = None
         self._experience, self._weights = Connection(bundle), Connection(bundle)
-        self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s)
+        keep = keep_in(Path(config.bundle).expanduser())
+        self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s, paths=paths, keep=keep)
+        self._watch = Watch(lambda: self._heart.bundle, self._heart.card, shared.stop, config.root, self._clock)
+        self._survivor = Survivor(shared)
+        self._status_file, self._trouble = StatusFile(config.root, self._clock), LastTrouble()
+        logging.getLogger().addHandler(self._trouble)
+        self._courier = make_courier(shared, ring.schema, config, bundle, card.rate_hz, self._clock)
         self._posted = 0
+        self._posted_heard_s = 0.0
         self._saved_s = 0.0
         self._lost = False
         self._follow()
@@ -73,8 +95,15 @@ class Link:
     def run(self, stopping: Callable[[], int], abandoned: Callable[[], bool]) -> None:
         """Turns until told to stop, then drains; `abandoned`: the daemon is dead, and its successor waits."""
         self._heart.start()
+        self._watch.start()
+        if self._courier is not None:
+            self._courier.start()
         while not stopping():
             self._wait(self.turn())
+        if abandoned():
+            self._survivor.look()
+            self._survivor.outlive()
+        self._watch.stop(0.0 if abandoned() else 2.0)
         self._drain(0.0 if abandoned() else self._config.drain_s)
         self._heart.stop(0.0 if abandoned() else 2.0)
 
@@ -95,24 +124,53 @@ class Link:
     def turn(self, *, at_once: bool = False) -> bool:
         """One round; False when there is nothing more to do at once."""
         now_s = self._clock.now_s()
+        self._survivor.look()
+        self._watch.look()
         self._hear()
+        self._paths.turn(now_s)
         busy = self._spooler.turn(self.uplink.acknowledged, at_once=at_once)
         self.uplink.serve(self._orders.run, self._lease.record.token, self._live, now_s)
-        self._experience.connect(self._lease.record.experience_address, lambda: self.uplink.reconnected(now_s))
+        experience = self._paths.local(Traffic.EXPERIENCE, self._lease.record.experience_address)
+        self._experience.connect(experience, lambda: self.uplink.reconnected(now_s))
         busy |= self._experience.pump(self.uplink, now_s)
         if self.downlink is not None:
-            self._weights.connect(self._lease.record.weights_address, self.downlink.reconnected)
+            weights = self._paths.local(Traffic.WEIGHTS, self._lease.record.weights_address)
+            self._weights.connect(weights, self.downlink.reconnected)
             busy |= self._weights.pump(self.downlink, now_s)
         self._post()
         self._release_when_halted()
         self._save(now_s)
+        self.telemetry.turn(self._shared.report.read() or Report(), self._orders)
+        if self._status_file.due(now_s):
+            self._status_file.write(self.standing())
         return busy
 
     def close(self) -> None:
         """Closes sockets and files; what the ring holds stays there."""
+        self._survivor.close()
+        if self._courier is not None:
+            self._courier.stop()
         self._save(float("inf"))
+        self.telemetry.write(self._shared.report.read() or Report(), self._orders)
+        logging.getLogger().removeHandler(self._trouble)
         for part in (self._experience, self._weights, self._cursors, self._spool):
             part.close()
+
+    def standing(self) -> Standing:
+        """How the daemon stands, for `user-rl-edge status`."""
+        now_s, report = self._clock.now_s(), self._shared.report.read() or Report()
+        connections = {
+            "fleet": self._heart.state, "experience": self._experience.state(now_s),
+            "weights": self._weights.state(now_s),
+        }  # fmt: skip
+        standing = make_standing(
+            self._config.name, report, self._lease, self._spool, self.uplink, connections=connections,
+            tunnel=self._paths.states(), trouble=self._trouble, clock=self._clock,
+        )  # fmt: skip
+        return replace(
+            standing, boot=self._orders.boot, rows=self._ring.head, fetched=self._orders.weights_number,
+            blocked=self._spooler.blocked, disk_free_bytes=free_bytes(self._config.root),
+        )  # fmt: skip
 
     @property
     def _live(self) -> str:
@@ -138,13 +196,31 @@ class Link:
         report = self._shared.report.read() or Report()
         record = self._lease.record
         self._heart.status = fleet.Status(
-            state=report.state, reason=report.reason or self._spooler.reason, episode=report.episode,
+            state=report.state, reason=report.reason or self._spooler.reason or self._told_by_courier(record),
+            episode=report.episode,
             version=report.version, rows=self._ring.head, spool_bytes=self._spool.size_bytes(),
             token=record.token, released=record.released, disk_free_bytes=free_bytes(self._config.root),
             parts=tuple(_part(part) for part in report.parts),
         )  # fmt: skip
 
+    def _told_by_courier(self, record: Record) -> str:
+        """Who acts, as the courier has chosen; it hears for whom, and who may."""
+        if self._courier is None:
+            return ""
+        places = tuple(self._reached(place) for place in record.inference)
+        known = tuple(place for place in places if place.address)
+        self._courier.errand = Errand(run=record.run, boot=self._orders.boot, places=known)
+        return self._courier.words
+
+    def _reached(self, place: fleet.InferencePlace) -> fleet.InferencePlace:
+        """A server of this site is reached directly, others through the tunnel, where there is one."""
+        if place.site and place.site == self._config.site:
+            return place
+        return dataclasses.replace(place, address=self._paths.local(Traffic.INFERENCE, place.address))
+
     def _answer(self, answer: Answer) -> None:
+        if answer.revoked:
+            return self._lease.suspend()
         if answer.assignment is None or self._lost:
             self._lost = True
             return self._lease.lose()
@@ -154,6 +230,7 @@ class Link:
         except OSError as error:
             return log.error("the lease cannot be stored: %s; it is not used, free space", error)
         self._orders = replace(self._orders, clock_offset_s=answer.clock_offset_s)
+        self._heard_s = answer.sent_s
         if self._lease.record.token != old:
             log.info("lease %d of run %s", self._lease.record.token, self._lease.record.run)
             self._follow()
@@ -168,12 +245,13 @@ class Link:
             generation = old.generation + 1
             boot = boot_of(self._shared.boot, generation)
             self._orders = Orders(run=run, boot=boot, generation=generation, clock_offset_s=old.clock_offset_s)
-            self._heart.card = self._fleet_card()
+            self._heart.card = self._watch.card = self._fleet_card()
         else:
             self._orders = replace(old, run=run)
         self._spool.open_stream(self._live, self._ring.schema)
         root = self._config.root / "weights" / run
-        self.downlink = Downlink(root, run, self._config.link, schema=self._ring.schema.digest)
+        schema = self._ring.schema
+        self.downlink = Downlink(root, run, self._config.link, schema=schema.digest, action=schema.action)
 
     def _post(self) -> None:
         permit, counted_at = self.uplink.permits.get(self._live, (None, -1))
@@ -190,7 +268,11 @@ class Link:
             orders = replace(orders, weights=str(folder), weights_number=self.downlink.newest.number)
         if orders != self._orders or not self._posted:
             self._orders = orders
-            self._posted = self._shared.orders.post(orders)
+            self._posted = self._shared.orders.post(replace(orders, heard_s=self._heard_s))
+            self._posted_heard_s = self._heard_s
+        elif self._heard_s != self._posted_heard_s:  # nothing that control must have read before it releases a lease
+            self._shared.orders.post(replace(orders, heard_s=self._heard_s))
+            self._posted_heard_s = self._heard_s
 
     def _release_when_halted(self) -> None:
         report = self._shared.report.read()
@@ -231,20 +313,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--shared", type=int, required=True, help="file descriptor of the shared memory")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True, help="process id of the daemon")
+    parser.add_argument("--line", type=int, help="file descriptor of the socket to the tunnel process")
     args = parser.parse_args(argv)
     stopping = StopFlag()
     become_child(args.parent)
     set_up_logging("link")
     try:
         config = build(EdgeConfig, json.loads(args.config.read_text()))
-        run(Shared(args.shared), config, stopping, lambda: os.getppid() != args.parent)
+        shared = Shared(args.shared)
+        set_up_logs("link", config.name, config.log, run=shared.run)
+        paths = Straight() if args.line is None else Tunnelled(args.line)
+        run(shared, config, stopping, lambda: os.getppid() != args.parent, paths)
     except UserRlError as error:
         log.error("%s", error)
         return Exit.CONFIG if isinstance(error, ConfigError) else Exit.CRASH
     return Exit.CLEAN
 
 
-def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], int], abandoned: Callable[[], bool]) -> None:
+def run(
+    shared: Shared, config: EdgeConfig, stopping: Callable[[], int], abandoned: Callable[[], bool], paths: Paths
+) -> None:
     """Waits for control's ring, then links until told to stop."""
     bundle = load_bundle(Path(config.bundle).expanduser())
     if bundle.name != config.name:
@@ -256,7 +344,7 @@ def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], int], abandon
         ring = shared.ring()
     card = shared.card.read()
     if ring is not None and card is not None:
-        link = Link(shared, ring, card, config, bundle)
+        link = Link(shared, ring, card, config, bundle, paths=paths)
         try:
             link.run(stopping, abandoned)
         finally:

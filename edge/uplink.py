@@ -20,6 +20,7 @@ from user_rl.wire import Ack, Hello, Message, Permit, Refused, Rows, Welcome
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.2
+LOOK_S = 1.0  # between two looks at which streams the spool has: after months they are many
 
 
 class Source(Protocol):
@@ -66,7 +67,7 @@ class Uplink:
         self._source, self._config = source, config
         self.acknowledged = dict(acknowledged)  # by stream: for trimming; the cloud's word replaces it
         self.permits: dict[str, tuple[Permit, int]] = {}  # newest by stream, and the cursor that it was counted at
-        self._run, self._token, self._live = "", 0, ""
+        self._run, self._token, self._live, self._looked_s = "", 0, "", float("-inf")
         self._streams: dict[str, _Stream] = {}
         self._proposed: tuple[_Stream, Hello | Stored] | None = None
 
@@ -75,7 +76,9 @@ class Uplink:
         if (run, token) != (self._run, self._token):
             self._run, self._token = run, token
             self.reconnected(now_s)
-        self._live = live
+        if live == self._live and now_s - self._looked_s < LOOK_S:
+            return
+        self._live, self._looked_s = live, now_s
         for name in self._source.streams():
             if name.endswith(f"/{run}") and name not in self._streams:
                 self._streams[name] = _Stream(name, acked=self.acknowledged.get(name, -1))
@@ -83,6 +86,7 @@ class Uplink:
     def reconnected(self, now_s: float) -> None:
         """Another connection: nothing that was sent counts."""
         self._streams = {n: s for n, s in self._streams.items() if n.endswith(f"/{self._run}")}
+        self.permits = {name: permit for name, permit in self.permits.items() if name in self._streams}
         for stream in self._streams.values():
             stream.restart(now_s)
         self._proposed = None

@@ -18,10 +18,10 @@ from cloud.run import RunFolder, keep_config
 from cloud.testing import episode_rows, state_schema
 from cloud.weights import WeightStore
 from edge.config import LinkConfig
-from edge.downlink import Downlink
 from edge.uplink import Uplink
 from user_rl.channels import Received
 from user_rl.clock import FakeClock
+from user_rl.downlink import Downlink
 from user_rl.log import Gap, Log, LogConfig, Reader, compare, verify
 from user_rl.rows import Klass
 from user_rl.specs import Array, box
@@ -174,7 +174,7 @@ def test_a_robot_takes_the_weights_of_a_restored_run_over_the_lost_ones_that_it_
     back_up(folder, tmp_path / "kept")
     for _ in range(5):
         store = publish(2.0)
-    downlink = Downlink(tmp_path / "weights", "run", LinkConfig(), schema=SCHEMA.digest)
+    downlink = Downlink(tmp_path / "weights", "run", LinkConfig(), schema=SCHEMA.digest, action=policy.action)
     fetch(downlink, store, times)
     assert downlink.newest is not None
     assert downlink.newest.number == 6

@@ -15,6 +15,7 @@ class Names:
         self.bases: dict[str, int] = {}
         self.schemas: dict[str, Schema] = {}
         self.by_number: dict[int, tuple[str, int]] = {}
+        self._read: dict[bytes, Schema] = {}  # streams are many, schemas are few
 
     def add(self, name: str, number: int, schema: Schema) -> None:
         self.numbers[name], self.schemas[name] = number, schema
@@ -24,7 +25,9 @@ class Names:
         """Takes in what a segment knows."""
         for name, entry in entries.items():
             if name not in self.numbers:
-                self.add(name, entry.number, schema_from_bytes(entry.schema))
+                if entry.schema not in self._read:
+                    self._read[entry.schema] = schema_from_bytes(entry.schema)
+                self.add(name, entry.number, self._read[entry.schema])
             self.bases[name] = max(self.bases.get(name, -1), entry.base)
 
     def number(self, stream: str) -> int:

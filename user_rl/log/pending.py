@@ -150,6 +150,10 @@ class Queue:
             end = (skip + head.count) * self.row_bytes
             head.buffer[: head.count * self.row_bytes] = head.buffer[skip * self.row_bytes : end].copy()
 
+    def give_back(self) -> None:
+        """Frees the buffer that would serve the next rows."""
+        self._spare = np.empty(0, np.uint8)
+
     def pending_bytes(self) -> int:
         """Bytes of rows that wait."""
         return sum(item.nbytes for item in self.items if not isinstance(item, Missing))

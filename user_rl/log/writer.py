@@ -80,6 +80,8 @@ class Log:
             self._names.add(name, number, schema)
             stream = self._streams[name] = new_stream(name, number, schema, -1)
             stream.codecs = codecs
+            for other in self._streams.values():  # one that comes often takes the place of one that ended
+                other.queue.give_back()
         elif stream.schema.encoded != schema.encoded:
             raise SchemaMismatch(
                 f"stream {name} has schema {stream.schema.digest[:8]}, offered was {schema.digest[:8]}; "
