@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +23,44 @@ from cloud.gang import Gang
 from cloud.gateway import Gateway
 from cloud.learner import Learner
 from cloud.run import RunFolder
+from cloud.shards.assign import Load
+from cloud.shards.gateways import Gateways
+from cloud.shards.keeper import Fenced, Keeper, fence_dead
+from cloud.shards.reader import is_sharded
+from cloud.shards.share import Elsewhere
+from cloud.shards.table import ShardTable, shard_opens_at
 from user_rl.clock import SystemClock
-from user_rl.errors import ConfigError, UserRlError
+from user_rl.errors import ConfigError, StorageBusy, UserRlError
 from user_rl.fleet import Doors, RunDoors
-from user_rl.log import Log
+from user_rl.log import Log, LogConfig
 
 STATUS_S = 1.0
 STOP_S = 30.0
+LOCK_WAIT_S = 10.0
 GATEWAY, LEARNER = "gateway", "learner"  # the actors' names in the run's Ray namespace
+
+
+def gateway_name(shard: int) -> str:
+    """What the gateway of a shard is called."""
+    return f"{GATEWAY}-{shard}" if shard else GATEWAY
 
 
 class GatewayActor:
     """The gateway in its process."""
 
-    def __init__(self, root: str, config: LaunchConfig, ports: tuple[int, int]) -> None:
+    def __init__(self, root: str, config: LaunchConfig, ports: tuple[int, int], shard: int = 0) -> None:
         folder, home = RunFolder(Path(root)), Path(config.home).expanduser()
         authority = Authority(home / "authority")
-        self._log = Log(folder.log, config.log)
+        self._log = _open_log(folder.log_of(shard), config.log)
         self._gateway = Gateway(
-            folder.name, self._log, folder.weights, config.gateway.at(*ports), keys=authority.server_bundle.curve,
-            allowed=authority.allowed, tokens=token_reader(folder.leases), clock=SystemClock(),
+            folder.name, self._log, folder.weights, config.gateway.at(*ports, shard),
+            keys=authority.server_bundle.curve, allowed=authority.allowed, tokens=token_reader(folder.leases), clock=SystemClock(),
             demonstrations=config.demonstrations.count,
         )  # fmt: skip
+        if is_sharded(folder):
+            self._gateway.be_shard(shard_opens_at(folder.shards, shard), takes_labels=not shard)
+        self._alone = config.gateway.shards == 1  # else its permit waits until it knows what the others have
+        self._permit: int | None = 0
         self._gateway.share_demonstrations(config.demonstrations_each)
         self._gateway.set_permit(0)  # until the learner says how many: a gateway that comes back floods nobody
 
@@ -58,7 +75,19 @@ class GatewayActor:
 
     def set_permit(self, rows: int | None) -> None:
         """See Gateway.set_permit."""
-        self._gateway.set_permit(rows)
+        self._permit = rows
+        if self._alone:
+            self._gateway.set_permit(rows)
+
+    def share(self, elsewhere: Elsewhere) -> None:
+        """See Gateway.share."""
+        self._gateway.share(elsewhere)
+        self._alone = True
+        self._gateway.set_permit(self._permit)
+
+    def fence(self, cell: str) -> tuple[dict[str, int], int]:
+        """See Gateway.fence."""
+        return self._gateway.fence(cell)
 
     def status(self) -> dict[str, Any]:
         """The gateway's counters, and this process."""
@@ -77,7 +106,7 @@ class LearnerActor:
         self._learner = Learner(
             folder.root, config.learner, algorithm_config(config.algorithm), config.replay, seed=config.seed,
             demonstrations=config.demonstrations.count, clock=SystemClock(),
-            permit=ray.get_actor(GATEWAY).set_permit.remote,
+            permit=_teller([gateway_name(shard) for shard in range(config.gateway.shards)]),
         )  # fmt: skip
 
     def run(self) -> None:
@@ -99,25 +128,50 @@ class Cloud:
     def __init__(self, folder: RunFolder, config: LaunchConfig) -> None:
         """Brings Ray up: before this process has gRPC threads, which Ray's forks would inherit half of."""
         self._folder, self._config = folder, config
-        self._ports = _free_ports(config)
+        self._ports = [_free_ports(config, shard) for shard in range(config.gateway.shards)]
         _init_ray(config, folder.name)
         self._seen: dict[str, Any] = {}
-        self._gateway: Any = None
+        self._gateways: dict[int, Any] = {}
+        self._watched: Gateways | None = None
+        self._keeper: Keeper | None = None
         self._learner: Any = None
         self._gang: Gang | None = None
         self._runs: dict[str, Any] = {}  # what each actor's `run` will return
 
     @property
     def doors(self) -> RunDoors:
-        """Where edges find the gateway's sockets."""
+        """Where edges find the gateways' sockets."""
+        doors = {shard: self._doors_at(ports) for shard, ports in enumerate(self._ports)}
+        return RunDoors(doors=doors[0], cells={} if self._keeper is None else self._keeper.doors(doors))
+
+    def _doors_at(self, ports: tuple[int, int]) -> Doors:
         host = self._config.gateway.advertise or self._config.gateway.host
-        experience, weights = (f"tcp://{host}:{port}" for port in self._ports)
-        return RunDoors(doors=Doors(experience=experience, weights=weights))
+        experience, weights = (f"tcp://{host}:{port}" for port in ports)
+        return Doors(experience=experience, weights=weights)
 
     def start(self) -> None:
-        """Starts the gateway: robots may come."""
-        self._gateway = _actor(GatewayActor, GATEWAY).remote(str(self._folder.root), self._config, self._ports)
-        self._runs[GATEWAY] = self._gateway.run.remote()
+        """Starts the gateways: robots may come."""
+        several = self._config.gateway.shards > 1 or is_sharded(self._folder)
+        table = ShardTable(self._folder.shards) if several else None
+        for shard, ports in enumerate(self._ports):
+            actor = _actor(GatewayActor, gateway_name(shard))
+            self._gateways[shard] = actor.remote(str(self._folder.root), self._config, ports, shard)
+            self._runs[gateway_name(shard)] = self._gateways[shard].run.remote()
+        watched = Gateways(self._gateways, dead_after_s=self._config.gateway.dead_after_s, clock=SystemClock())
+        self._watched = watched
+        if table is not None:
+            self._keeper = Keeper(table, lambda shard, cell: watched.fence(shard, cell, self._fence_dead))
+
+    def keep_shards(self, cells: Mapping[str, Load]) -> str:
+        """Moves cells where a shard has died, come back or joined; what hinders it, for a person, empty: nothing."""
+        if self._keeper is None or self._watched is None:
+            return ""
+        self._watched.share()
+        self._keeper.tick(cells, dict.fromkeys(self._watched.living, self._config.ray.site))
+        return self._keeper.trouble
+
+    def _fence_dead(self, shard: int, cell: str) -> Fenced | None:
+        return fence_dead(self._folder.log_of(shard), cell, self._folder.name)
 
     @property
     def learns(self) -> bool:
@@ -148,16 +202,28 @@ class Cloud:
         return LEARNER in self._runs and self._runs[LEARNER] in ended
 
     def status(self) -> dict[str, Any]:
-        """What both say; an actor that is just being started again keeps its last word."""
-        for actor, name in ((self._learner, LEARNER), (self._gateway, GATEWAY)):
-            try:
-                if actor is None:
-                    self._seen["phase"] = f"{name} waits for its accelerators"
-                    continue
-                self._seen |= _get(actor.status.remote(), STATUS_S)
-            except (GetTimeoutError, RayActorError):
-                self._seen["phase"] = f"{name} is starting"
+        """What all say; an actor that is just being started again keeps its last word."""
+        try:
+            if self._learner is None:
+                self._seen["phase"] = f"{LEARNER} waits for its accelerators"
+            else:
+                self._seen |= _get(self._learner.status.remote(), STATUS_S)
+        except (GetTimeoutError, RayActorError):
+            self._seen["phase"] = f"{LEARNER} is starting"
+        if self._watched is not None:
+            self._look_at_gateways(self._watched)
         return dict(self._seen)
+
+    def _look_at_gateways(self, watched: Gateways) -> None:
+        watched.look()
+        silent = [gateway_name(shard) for shard in self._gateways if shard not in watched.speaking]
+        if silent or not watched.seen:
+            self._seen["phase"] = f"{', '.join(silent) or GATEWAY} is starting"
+        self._seen |= watched.seen.get(0, {})
+        if self._keeper is not None:
+            self._seen["shards"] = {shard: seen["gateway"] for shard, seen in watched.seen.items()}
+            self._seen["gateway_pids"] = {shard: seen["gateway_pid"] for shard, seen in watched.seen.items()}
+            self._seen["shard_moves"] = self._keeper.moved
 
     def stop_learner(self) -> None:
         """Lets the learner write its last checkpoint."""
@@ -166,15 +232,20 @@ class Cloud:
             _get(self._runs[LEARNER], STOP_S)
 
     def close(self) -> None:
-        """Ends the gateway after its last commit, and Ray; safe to call twice."""
-        if self._gateway is not None:
+        """Ends the gateways after their last commit, and Ray; safe to call twice."""
+        for shard, gateway in self._gateways.items():
             try:
-                _get(self._gateway.stop.remote(), STOP_S)
-                _get(self._runs[GATEWAY], STOP_S)
+                _get(gateway.stop.remote(), STOP_S)
+                _get(self._runs[gateway_name(shard)], STOP_S)
             except (GetTimeoutError, RayActorError, UserRlError):
                 pass  # whatever it had acknowledged is on disk
-            self._gateway = self._learner = None
+        self._gateways, self._watched, self._learner = {}, None, None
         ray.shutdown()
+
+
+def _teller(names: list[str]) -> Callable[[int | None], object]:
+    gateways = [ray.get_actor(name) for name in names]
+    return lambda rows: [gateway.set_permit.remote(rows) for gateway in gateways]
 
 
 def _actor(cls: type, name: str, **where: Any) -> Any:  # noqa: ANN401  # Ray's actor class
@@ -211,9 +282,23 @@ def _init_ray(config: LaunchConfig, run: str) -> None:
         signal.signal(signal.SIGTERM, terminated)
 
 
-def _free_ports(config: LaunchConfig) -> tuple[int, int]:
-    """The configured ports, or free ones that stay the run's own while its actors come and go."""
-    found = [_port(config.gateway.host, wanted) for wanted in (config.gateway.port, config.gateway.weights_port)]
+def _open_log(path: Path, config: LogConfig) -> Log:
+    """The log, once whoever looks how far a dead shard had come has looked."""
+    clock = SystemClock()
+    until_s = clock.now_s() + LOCK_WAIT_S
+    while True:
+        try:
+            return Log(path, config)
+        except StorageBusy:
+            if clock.now_s() >= until_s:
+                raise
+            clock.sleep_until(clock.now_s() + STATUS_S / 10)
+
+
+def _free_ports(config: LaunchConfig, shard: int) -> tuple[int, int]:
+    """The configured ports, the next two for each further shard, or free ones; they stay the run's own."""
+    asked = (config.gateway.port, config.gateway.weights_port)
+    found = [_port(config.gateway.host, wanted + 2 * shard if wanted else 0) for wanted in asked]
     return found[0], found[1]
 
 

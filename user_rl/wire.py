@@ -26,7 +26,9 @@ Cursor = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]  # a step; -1: none
 Digest = Annotated[int, msgspec.Meta(ge=0)]  # 64 bits
 Blob = Annotated[bytes, msgspec.Meta(max_length=2**18)]
 
-RefusedCode = Literal["schema", "identity", "order", "digest", "run", "full", "malformed", "hello", "column", "busy"]
+RefusedCode = Literal[
+    "schema", "identity", "order", "digest", "run", "full", "malformed", "hello", "column", "busy", "moved"
+]
 
 
 class _Message(msgspec.Struct, array_like=True, tag=True, frozen=True, forbid_unknown_fields=True):
@@ -77,7 +79,10 @@ class Permit(_Message, frozen=True, tag="Permit"):
 
 
 class Refused(_Message, frozen=True, tag="Refused"):
-    """Why the last message about `stream` (empty: unknown) was dropped. `hello`: say Hello again."""
+    """Why the last message about `stream` (empty: unknown) was dropped. `hello`: say Hello again.
+
+    `moved`: another shard takes this stream now; the fleet says where.
+    """
 
     stream: Text
     code: RefusedCode
