@@ -54,8 +54,8 @@ class GatewayActor:
         self._log = _open_log(folder.log_of(shard), config.log)
         self._gateway = Gateway(
             folder.name, self._log, folder.weights, config.gateway.at(*ports, shard),
-            keys=authority.server_bundle.curve, allowed=authority.allowed, tokens=token_reader(folder.leases), clock=SystemClock(),
-            demonstrations=config.demonstrations.count,
+            keys=authority.server_bundle.curve, allowed=authority.allowed, tokens=token_reader(folder.leases),
+            clock=SystemClock(), demonstrations=config.demonstrations.count,
         )  # fmt: skip
         if is_sharded(folder):
             self._gateway.be_shard(shard_opens_at(folder.shards, shard), takes_labels=not shard)
