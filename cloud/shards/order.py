@@ -129,9 +129,11 @@ class Order:
     def _write(self, data: bytes) -> None:
         before = os.fstat(self._fd).st_size
         try:
-            if os.write(self._fd, data) == len(data):
-                return
+            written = os.write(self._fd, data)
         except OSError:
-            pass
-        os.ftruncate(self._fd, before)
+            written = 0
+        if written == len(data):
+            return
+        if written:
+            os.ftruncate(self._fd, before)
         raise StorageError(f"{self._path}: cannot be written; free some space, the learner goes on then")
