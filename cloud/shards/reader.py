@@ -150,4 +150,6 @@ def check_one_log(folder: RunFolder, what: str) -> None:
     """Raises StorageError where a run has several shards, for `what`, which takes one log."""
     if is_sharded(folder):
         logs = ", ".join(path.name for path in folder.logs().values())
-        raise StorageError(f"run {folder.name} has several logs ({logs}), allowed one for {what}; wait for a release")
+        raise StorageError(
+            f"run {folder.name} has several logs ({logs}), allowed one for {what}; wait for a release that takes them"
+        )

@@ -1,9 +1,9 @@
 """shards: bytes that cross each link for a row, while a shard is killed and comes back; rows lost and doubled.
 
 Three network namespaces, joined by veth pairs: the robots', and one for each of two shards, which are also joined with
-each other. The edges' uplinks and spools, the gateways, their logs, the table and its moves are the real ones; the driver
-asks a gateway for its cursors over a pipe, as it asks a Ray actor. Bytes are those of /sys/class/net, headers and all.
-Needs root and iproute2.
+each other. The edges' uplinks and spools, the gateways, their logs, the table and its moves are the real ones; the
+driver asks a gateway for its cursors over a pipe, as it asks a Ray actor. Bytes are those of /sys/class/net, headers
+and all. Needs root and iproute2.
 """
 
 import argparse
@@ -101,7 +101,7 @@ def serve(number: int, root: Path) -> None:
             answer = (
                 gateway.fence(rest[0]) if word == "fence" else [crossed("between", "tx") + crossed("between", "rx")]
             )
-            print(json.dumps(answer), flush=True)  # noqa: T201  # the answer
+            print(json.dumps(answer), flush=True)  # the answer
         gateway.stop()
         thread.join()
 
@@ -281,6 +281,7 @@ def make_networks(names: list[str], undo: ExitStack) -> None:
 
 
 def main() -> None:
+    """Measures in namespaces of its own, which are gone afterwards."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--json")
     parser.add_argument("--shard", type=int, help="be this shard (the benchmark starts itself so)")

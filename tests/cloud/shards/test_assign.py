@@ -1,6 +1,6 @@
+import random
 from collections import Counter
 from itertools import product
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,7 +51,7 @@ def test_what_is_even_already_stays(cells: dict[str, Load], shards: dict[int, st
 @settings(max_examples=40)
 @given(CELLS, SHARDS, HOMES, st.randoms())
 def test_the_order_of_telling_means_nothing(
-    cells: dict[str, Load], shards: dict[int, str], homes: dict[str, int], rng: Any
+    cells: dict[str, Load], shards: dict[int, str], homes: dict[str, int], rng: random.Random
 ) -> None:
     names, numbers = list(cells), list(shards)
     rng.shuffle(names)

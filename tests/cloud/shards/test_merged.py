@@ -1,6 +1,7 @@
 """Several logs as one: the same order, and the same draws, whoever reads it and whenever."""
 
 import os
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -54,8 +55,8 @@ def merged(folder: RunFolder, **more: object) -> Merged:
     return Merged(folder.logs, table_reader(folder.shards), Order(folder.order), **more)  # type: ignore[arg-type]
 
 
-def names(refs: "list[ChunkRef] | object") -> list[tuple[str, int]]:
-    return [(ref.stream[:6], ref.first) for ref in refs]  # type: ignore[attr-defined]
+def names(refs: Sequence[ChunkRef]) -> list[tuple[str, int]]:
+    return [(ref.stream[:6], ref.first) for ref in refs]
 
 
 def all_of(source: Merged, at: int = 0, most: int = 1000) -> list[ChunkRef]:

@@ -16,7 +16,7 @@ from user_rl.errors import StorageError
 from user_rl.log import Log
 from user_rl.rows import Klass
 from user_rl.specs import Array
-from user_rl.wire import decode, encode
+from user_rl.wire import Message, decode, encode
 
 SCHEMA = state_schema()
 CELL, RUN = "cell-0", "run"
@@ -106,10 +106,10 @@ class World:
             edge.shard = home
             edge.uplink.reconnected(edge.now_s)
 
-    def _hear(self, edge: Edge, answers: list[tuple[bytes, object]]) -> None:
+    def _hear(self, edge: Edge, answers: list[tuple[bytes, Message]]) -> None:
         for peer, answer in answers:
             if peer == edge.cell.encode():
-                message = decode([memoryview(frame) for frame in encode(answer)])[0]  # type: ignore[arg-type]
+                message = decode([memoryview(frame) for frame in encode(answer)])[0]
                 edge.uplink.receive(message, None, edge.now_s)
 
     def close(self) -> None:
