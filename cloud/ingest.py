@@ -11,23 +11,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from cloud.episodes import EpisodeSum, EpisodeTally, online_steps
 from cloud.quota import Quota
+from cloud.row_checks import Refusal as Refusal
+from cloud.row_checks import find_problem as find_problem
+from cloud.row_checks import read_schema
+from cloud.shards.share import Elsewhere, always_ours, check_left, check_shards, fenced
 from user_rl.channels import Received
 from user_rl.clock import Clock
-from user_rl.errors import ConfigError, SchemaMismatch, SpecError, StorageFull, WireError
+from user_rl.errors import ConfigError, SchemaMismatch, StorageFull, WireError
 from user_rl.log import Log
 from user_rl.log.upkeep import VERIFY_HOURS
-from user_rl.rows import Klass, Schema, schema_from_bytes
+from user_rl.rows import Klass, Schema
 from user_rl.specs import Array
 from user_rl.turnstile import PeerLimits
 from user_rl.wire import (
     UNLIMITED,
     Ack,
     Hello,
-    Limits,
     Message,
     Permit,
     Refused,
@@ -43,8 +44,6 @@ log = logging.getLogger(__name__)
 Answer = tuple[bytes, Message]  # the peer and what it is told
 REFUSE_AGAIN_S = 1.0
 LOG_AGAIN_S = 60.0
-MAX_ROW_BYTES = Limits().payload_bytes
-FLAGS = ("source", "is_intervention", "kind", "klass", "next.done", "next.truncated", "next.success")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,24 +63,19 @@ class GatewayConfig:
     part_bytes: int = 2**20  # of the weights, per answer, at most
     verify_hours: float = VERIFY_HOURS  # between two looks at a sealed segment's bytes
     limits: PeerLimits = field(default_factory=PeerLimits)  # what one robot may take of each socket
+    shards: int = 1  # gateways of the run, each with a log of its own; see cloud.shards
+    dead_after_s: float = 15.0  # a shard that is silent for so long loses its cells to the others
 
     def __post_init__(self) -> None:
         if not self.verify_hours > 0:
             raise ConfigError(
                 f"gateway.verify_hours = {self.verify_hours}, allowed more than 0; leave it out for a day"
             )
+        check_shards(self.shards, self.dead_after_s)
 
-    def at(self, port: int, weights_port: int) -> "GatewayConfig":
-        """The same, at these ports."""
-        return replace(self, port=port, weights_port=weights_port)
-
-
-class Refusal(WireError):
-    """A message about `stream` that is turned away with `code`."""
-
-    def __init__(self, stream: str, code: RefusedCode, text: str) -> None:
-        super().__init__(text)
-        self.stream, self.code = stream, code
+    def at(self, port: int, weights_port: int, shard: int = 0) -> "GatewayConfig":
+        """The same, at these ports; the first shard alone takes labels."""
+        return replace(self, port=port, weights_port=weights_port, labels_port=0 if shard else self.labels_port)
 
 
 @dataclass
@@ -113,6 +107,8 @@ class Ingest:
         self.online_rows, self.rows, self.bytes, self.refused = 0, 0, 0, 0
         self.full = False
         self.quota = Quota(demonstrations)
+        self.opens_at: Callable[[str], int | None] = always_ours  # from which step on this shard takes a stream
+        self._elsewhere = Elsewhere()
         self._sessions: dict[str, _Session] = {}
         self._dirty: set[str] = set()
         self._pending_bytes, self._pending_since_s, self._retry_s = 0, 0.0, 0.0
@@ -181,6 +177,23 @@ class Ingest:
         self._pending_online, self._pending_closed = 0, []
         return answers + self._space_again() + self.permits()
 
+    def share(self, elsewhere: Elsewhere) -> None:
+        """What the other shards have by now."""
+        self._elsewhere, self.quota.elsewhere = elsewhere, elsewhere.shown
+
+    def fence(self, cell: str) -> tuple[dict[str, int], int]:
+        """The last durable step of each of the cell's streams, and the log's newest commit: nothing more comes.
+
+        For a cell that `opens_at` gives to this shard no longer. Raises StorageFull while rows of it wait for a commit.
+        """
+        streams = [s for s in self._log.streams() if s.startswith(f"{cell}/") and s.endswith(f"/{self._run}")]
+        check_left(streams, self.opens_at)
+        self.commit(at_once=True)  # who was not told asks again, elsewhere
+        found = fenced(self._log, streams)
+        for stream in streams:
+            self._sessions.pop(stream, None)
+        return found
+
     def permits(self) -> list[Answer]:
         """The permits that changed since they were last sent; forgets peers that were lost for long."""
         now_s = self._clock.now_s()
@@ -206,6 +219,7 @@ class Ingest:
 
     def _hello(self, peer: bytes, user: str, hello: Hello) -> list[Answer]:
         schema = self._check_hello(user, hello)
+        first = self._first_of(hello.stream)
         answers = self.commit(at_once=True) if self._dirty and not self.full else []
         if self.full:
             full = Refused(hello.stream, "full", "the cloud's disk is full; say Hello again in a second")
@@ -215,6 +229,9 @@ class Ingest:
         except (SchemaMismatch, ConfigError) as error:  # a codec that its fields cannot have
             raise Refusal(hello.stream, "schema", str(error)) from error
         self.schema = self.schema or schema
+        if first > cursor + 1:
+            cursor = first - 1  # what comes before it is at another shard
+            answers += self._skip(hello.stream, cursor)
         if hello.first_kept > cursor + 1:
             cursor = hello.first_kept - 1
             answers += self._note_gap(hello.stream, cursor)
@@ -226,8 +243,19 @@ class Ingest:
         return [*answers, (peer, Welcome(hello.stream, cursor)), *self.permits()]
 
     def _note_gap(self, stream: str, last: int) -> list[Answer]:
+        log.warning("%s: rows %d to %d are nowhere; noted as a gap", stream, self._log.synced(stream) + 1, last)
+        return self._skip(stream, last)
+
+    def _first_of(self, stream: str) -> int:
+        """From which step on this shard takes the stream."""
+        first = self.opens_at(stream)
+        if first is None:
+            raise Refusal(stream, "moved", f"{stream} is not this shard's own; the fleet says where it goes")
+        return first
+
+    def _skip(self, stream: str, last: int) -> list[Answer]:
+        """Lets the stream go on behind step `last`."""
         first = self._log.synced(stream) + 1
-        log.warning("%s: rows %d to %d are nowhere; noted as a gap", stream, first, last)
         with suppress(StorageFull):  # it waits, and the commit says so
             self._log.append_gap(stream, first, last)
         self._dirty.add(stream)
@@ -244,7 +272,7 @@ class Ingest:
             text = f"rows of run {run}, allowed {self._run}; send them to their own gateway"
             raise Refusal(hello.stream, "run", text)
         self._check_lease(cell, hello)
-        schema = _read_schema(hello)
+        schema = read_schema(hello)
         if self.schema is not None and schema.digest != self.schema.digest:
             text = f"schema {schema.digest}, allowed {self.schema.digest}, the run's first; configure the cell like it"
             raise Refusal(hello.stream, "schema", text)
@@ -280,6 +308,7 @@ class Ingest:
         return []
 
     def _check_rows(self, session: _Session, rows: Rows, payload: memoryview) -> Array:
+        self._first_of(rows.stream)
         size = rows.count * session.schema.row_bytes
         if payload.nbytes != size:
             text = f"{rows.count} rows in {payload.nbytes} bytes, allowed {size}; drop them"
@@ -333,8 +362,8 @@ class Ingest:
     def _permit(self, session: _Session) -> Permit:
         last = UNLIMITED
         if self.total_rows is not None:
-            cells = max(1, len(self.cells))
-            share = math.ceil(max(0, self.total_rows - self.online_rows) / cells)
+            cells, rows = len(self.cells) + self._elsewhere.cells, self.online_rows + self._elsewhere.online_rows
+            share = math.ceil(max(0, self.total_rows - rows) / max(1, cells))
             last = self._log.synced(session.stream) + share
         return Permit(session.stream, last, self.quota.still_wanted(session.stream))
 
@@ -368,32 +397,3 @@ class Ingest:
             self._told_s.clear()
         self._told_s[key] = now_s + REFUSE_AGAIN_S
         return [(received.peer, Refused(stream, code, text[:2000]))]
-
-
-def _read_schema(hello: Hello) -> Schema:
-    try:
-        schema = schema_from_bytes(hello.schema)
-        size = schema.row_bytes
-    except (WireError, SpecError, ValueError) as error:
-        raise Refusal(hello.stream, "schema", f"a schema that cannot be read: {error}") from error
-    if size > MAX_ROW_BYTES:
-        text = f"rows of {size} bytes, allowed {MAX_ROW_BYTES}; use smaller or fewer images"
-        raise Refusal(hello.stream, "schema", text)
-    return schema
-
-
-def find_problem(records: Array, first: int, run: str) -> str:
-    """What is wrong with these rows, empty if nothing: steps, run, token and flags are held against their ranges."""
-    expected = np.arange(first, first + len(records), dtype=np.uint64)
-    checks = [
-        ("step", records["step"] != expected, "consecutive steps"),
-        ("run", records["run"] != run.encode(), run),
-        ("token", records["token"] == 0, "1 or more"),
-        *((name, records[name] > 1, "0 or 1") for name in FLAGS),
-        ("next.reward", ~np.isfinite(records["next.reward"]), "finite"),
-    ]
-    for name, wrong, allowed in checks:
-        if wrong.any():
-            i = int(np.argmax(wrong))
-            return f"row {first + i}: {name} = {records[name][i]!r}, allowed {allowed}; drop it"
-    return ""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from user_rl.errors import SchemaMismatch
 from user_rl.log.chunk import Span
-from user_rl.log.reader import Reader
+from user_rl.log.readable import Readable
 from user_rl.rows import Schema
 from user_rl.specs import Array
 
@@ -47,7 +47,7 @@ class Comparison:
 NOTHING = Comparison(rows=0, rows_lost=0, rows_waiting=0, rows_duplicated=0, rows_differing=0)
 
 
-def compare(edge: Reader, cloud: Reader, run: str) -> Comparison:
+def compare(edge: Readable, cloud: Readable, run: str) -> Comparison:
     """Compares the streams of `run` that the edge has. Raises SchemaMismatch if the two mean different rows."""
     total, cloud_streams = NOTHING, cloud.streams()
     for stream, schema in edge.streams().items():
@@ -58,7 +58,7 @@ def compare(edge: Reader, cloud: Reader, run: str) -> Comparison:
     return total
 
 
-def _compare_stream(edge: Reader, cloud: Reader, stream: str, *, known: bool) -> Comparison:
+def _compare_stream(edge: Readable, cloud: Readable, stream: str, *, known: bool) -> Comparison:
     without = edge.lossy(stream) | (cloud.lossy(stream) if known else frozenset())
     ours = _rows(edge, stream, without)
     theirs = _rows(cloud, stream, without) if known else np.zeros(0, _ROW)
@@ -106,7 +106,7 @@ def _differing(ours: Array, theirs: Array, both: NDArray[Any]) -> int:
     return int(np.count_nonzero(kinds > 1))
 
 
-def _rows(reader: Reader, stream: str, without: frozenset[str]) -> Array:
+def _rows(reader: Readable, stream: str, without: frozenset[str]) -> Array:
     """Step and hash of every stored row, with zeros for the fields in `without`; the step is the one that it says."""
     schema = reader.streams()[stream]
     found = [_hashes(schema, _blanked(schema, c.data, without)) for c in reader.scan(stream, without)]
@@ -131,6 +131,6 @@ def _hashes(schema: Schema, data: bytes | bytearray) -> Array:
     return hashes
 
 
-def _gap_steps(reader: Reader, stream: str) -> NDArray[np.uint64]:
+def _gap_steps(reader: Readable, stream: str) -> NDArray[np.uint64]:
     gaps = [np.arange(gap.first, gap.last + 1, dtype=np.uint64) for gap in reader.gaps() if gap.stream == stream]
     return np.concatenate(gaps) if gaps else np.zeros(0, np.uint64)
