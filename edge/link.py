@@ -54,7 +54,6 @@ class Link:
     def __init__(
         self, shared: Shared, ring: Ring, card: Card, config: EdgeConfig, bundle: Bundle, *, paths: Paths
     ) -> None:
-        self._paths = paths
         self._shared, self._ring, self._card, self._config, self._bundle = shared, ring, card, config, bundle
         self._clock: Clock = SystemClock()
         self._orders = shared.orders.read() or Orders(boot=boot_of(shared.boot, 0))
@@ -68,7 +67,7 @@ class Link:
         self.uplink = Uplink(self._spool, link, self._saved)
         self.downlink: Downlink | None = None
         self._experience, self._weights = Connection(bundle), Connection(bundle)
-        self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s, paths)
+        self._paths, self._heart = paths, Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s, paths)
         self._status_file, self._trouble = StatusFile(config.root, self._clock), LastTrouble()
         logging.getLogger().addHandler(self._trouble)
         self._posted = 0
