@@ -384,7 +384,12 @@ def test_the_spools_streams_are_looked_through_once_a_second_and_at_once_for_a_n
     spool = MemorySpool(rows={LIVE: [row(0)]})
     looks: list[int] = []
     seen = spool.streams
-    spool.streams = lambda: (looks.append(1), seen())[1]  # type: ignore[method-assign]
+
+    def look() -> dict[str, Schema]:
+        looks.append(1)
+        return seen()
+
+    spool.streams = look  # type: ignore[method-assign]
     uplink = Uplink(spool, CONFIG, {})
     for n in range(100):
         uplink.serve("run", 1, LIVE, 10.0 + n / 100)
