@@ -15,54 +15,18 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from cloud.authority import Authority
-from cloud.claim import token_reader
 from cloud.config import LaunchConfig, algorithm_config
 from cloud.gang import Gang
-from cloud.gateway import Gateway
+from cloud.gateway_actor import GatewayActor, GatewayPlan
 from cloud.learner import Learner
 from cloud.run import RunFolder
 from user_rl.clock import SystemClock
 from user_rl.errors import ConfigError, UserRlError
 from user_rl.fleet import Doors, RunDoors
-from user_rl.log import Log
 
 STATUS_S = 1.0
 STOP_S = 30.0
 GATEWAY, LEARNER = "gateway", "learner"  # the actors' names in the run's Ray namespace
-
-
-class GatewayActor:
-    """The gateway in its process."""
-
-    def __init__(self, root: str, config: LaunchConfig, ports: tuple[int, int]) -> None:
-        folder, home = RunFolder(Path(root)), Path(config.home).expanduser()
-        authority = Authority(home / "authority")
-        self._log = Log(folder.log, config.log)
-        self._gateway = Gateway(
-            folder.name, self._log, folder.weights, config.gateway.at(*ports), keys=authority.server_bundle.curve,
-            allowed=authority.allowed, tokens=token_reader(folder.leases), clock=SystemClock(),
-            demonstrations=config.demonstrations.count,
-        )  # fmt: skip
-        self._gateway.share_demonstrations(config.demonstrations_each)
-        self._gateway.set_permit(0)  # until the learner says how many: a gateway that comes back floods nobody
-
-    def run(self) -> None:
-        """Serves until `stop`."""
-        self._gateway.run()
-        self._log.close()
-
-    def stop(self) -> None:
-        """Ends `run`."""
-        self._gateway.stop()
-
-    def set_permit(self, rows: int | None) -> None:
-        """See Gateway.set_permit."""
-        self._gateway.set_permit(rows)
-
-    def status(self) -> dict[str, Any]:
-        """The gateway's counters, and this process."""
-        return {"gateway_pid": os.getpid(), "gateway": self._gateway.status()}
 
 
 class LearnerActor:
@@ -116,8 +80,15 @@ class Cloud:
 
     def start(self) -> None:
         """Starts the gateway: robots may come."""
-        self._gateway = _actor(GatewayActor, GATEWAY).remote(str(self._folder.root), self._config, self._ports)
+        self._gateway = _actor(GatewayActor, GATEWAY).remote(str(self._folder.root), self._plan(), self._ports)
         self._runs[GATEWAY] = self._gateway.run.remote()
+
+    def _plan(self) -> GatewayPlan:
+        config = self._config
+        return GatewayPlan(
+            home=config.home, gateway=config.gateway, log=config.log, demonstrations=config.demonstrations.count,
+            demonstrations_each=config.demonstrations_each,
+        )  # fmt: skip
 
     @property
     def learns(self) -> bool:

@@ -19,14 +19,24 @@ from cloud.ingest import GatewayConfig as GatewayConfig
 from cloud.label_door import LabelDoor, LogQuestions
 from cloud.schema_file import keep_schema, kept_schema
 from cloud.weights import WeightStore
-from user_rl.channels import Allowed, Received, ServerChannel
+from user_rl.channels import Allowed, ChannelConfig, Received, ServerChannel
 from user_rl.clock import Clock
 from user_rl.errors import StorageError, WireError
 from user_rl.fleet import Doors
 from user_rl.log import Log
 from user_rl.log.upkeep import Upkeep
 from user_rl.trust import CurveKeys
-from user_rl.wire import Message, Refused, WeightsOffer, WeightsPart, WeightsQuery, WeightsRange, decode, encode
+from user_rl.wire import (
+    TOO_MUCH,
+    Message,
+    Refused,
+    WeightsOffer,
+    WeightsPart,
+    WeightsQuery,
+    WeightsRange,
+    decode,
+    encode,
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +63,15 @@ class Gateway:
         )
         self._upkeep = Upkeep(log_, clock, verify_hours=config.verify_hours)
         self._root, self._kept = weights.parent, self._ingest.schema
-        self._experience = ServerChannel(f"tcp://{config.host}:{config.port}", keys, allowed)
+        self._experience = ServerChannel(
+            f"tcp://{config.host}:{config.port}", keys, allowed, config=ChannelConfig(limits=config.limits),
+            complaint=TOO_MUCH,
+        )  # fmt: skip
         with ExitStack() as undo:
             undo.callback(self._experience.close)
-            self._weights = WeightsDoor(run, WeightStore(weights), config, keys=keys, allowed=allowed)
+            self._weights = WeightsDoor(
+                run, WeightStore(weights), config, keys=keys, allowed=allowed, tokens=tokens
+            )  # fmt: skip
             undo.callback(self._weights.close)
             self._questions = LogQuestions(log_)
             self._labels = LabelDoor(
@@ -112,7 +127,8 @@ class Gateway:
         return {
             "rows": ingest.rows, "bytes": ingest.bytes, "refused": ingest.refused + self._experience.refused,
             "online_rows": ingest.online_rows, "demonstrations": ingest.quota.shown, "cells": ingest.cells,
-            "disk_full": ingest.full, "weights_bytes": self._weights.bytes, "labels": dict(self._labels.counts),
+            "disk_full": ingest.full, "limited": self._experience.limited, "weights_bytes": self._weights.bytes,
+            "labels": dict(self._labels.counts),
         }  # fmt: skip
 
     def _keep_schema(self) -> None:
@@ -148,13 +164,17 @@ class Gateway:
 
 
 class WeightsDoor:
-    """The weights socket: which version is newest, and parts of its file."""
+    """The weights socket: which version is offered, and parts of its file. A cell reads while the run has it leased."""
 
     def __init__(
-        self, run: str, store: WeightStore, config: GatewayConfig, *, keys: CurveKeys, allowed: Allowed
-    ) -> None:
-        self._run, self._store, self._config = run, store, config
-        self._channel = ServerChannel(f"tcp://{config.host}:{config.weights_port}", keys, allowed)
+        self, run: str, store: WeightStore, config: GatewayConfig, *,
+        keys: CurveKeys, allowed: Allowed, tokens: Callable[[str], int | None],
+    ) -> None:  # fmt: skip
+        self._run, self._store, self._config, self._tokens = run, store, config, tokens
+        self._channel = ServerChannel(
+            f"tcp://{config.host}:{config.weights_port}", keys, allowed, config=ChannelConfig(limits=config.limits),
+            complaint=TOO_MUCH,
+        )  # fmt: skip
         self.address = self._channel.address
         self.bytes = 0
         self._stopping = threading.Event()
@@ -179,23 +199,33 @@ class WeightsDoor:
 
     def _reply(self, received: Received) -> list[bytes | memoryview]:
         try:
-            return self._answer(decode(received.frames)[0])
+            return self._answer(received.user, decode(received.frames)[0])
         except WireError as error:
             log.warning("refused %s at the weights socket: %s", received.user, error)
             return encode(Refused("", "malformed", str(error)[:2000]))
         except StorageError as error:
             return encode(Refused("", "order", str(error)[:2000]))
 
-    def _answer(self, message: Message) -> list[bytes | memoryview]:
+    def _answer(self, user: str, message: Message) -> list[bytes | memoryview]:
         if not isinstance(message, WeightsQuery | WeightsRange):
             raise WireError(f"{type(message).__name__} at the weights socket, allowed WeightsQuery and WeightsRange")
         if message.run != self._run:
             return encode(Refused("", "run", f"weights of run {message.run}, allowed {self._run}; ask its own gateway"))
+        if not self._may_read(user):
+            text = f"weights for {user}, allowed the cells that {self._run} has leased, itself and admins; lease it"
+            return encode(Refused("", "identity", text))
         if isinstance(message, WeightsQuery):
-            newest = self._store.newest()
-            fresh = newest is not None and newest.number > message.have
-            return encode(WeightsOffer(msgspec.json.encode(newest) if fresh else b""))
+            offered = self._store.offered(anchor=message.have == 0)
+            fresh = offered is not None and offered.number > message.have
+            return encode(WeightsOffer(msgspec.json.encode(offered) if fresh else b""))
         length = min(message.length, self._config.part_bytes)
         data, total = self._store.read(message.number, message.offset, length)
         self.bytes += len(data)
         return encode(WeightsPart(message.number, message.offset, total), data)
+
+    def _may_read(self, user: str) -> bool:
+        """Whether it is a cell that the run has leased now, an inference server, the run itself or an admin."""
+        kind, _, name = user.partition(":")
+        if kind == "edge":
+            return self._tokens(name) is not None
+        return user == f"run:{self._run}" or kind in ("admin", "inference")

@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from user_rl.log import Log
 from user_rl.log.upkeep import VERIFY_HOURS
 from user_rl.rows import Klass, Schema, schema_from_bytes
 from user_rl.specs import Array
+from user_rl.turnstile import PeerLimits
 from user_rl.wire import (
     UNLIMITED,
     Ack,
@@ -62,6 +63,7 @@ class GatewayConfig:
     tick_s: float = 0.02  # between looks at stop, permits and full disks when nothing arrives
     part_bytes: int = 2**20  # of the weights, per answer, at most
     verify_hours: float = VERIFY_HOURS  # between two looks at a sealed segment's bytes
+    limits: PeerLimits = field(default_factory=PeerLimits)  # what one robot may take of each socket
 
     def __post_init__(self) -> None:
         if not self.verify_hours > 0:

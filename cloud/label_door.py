@@ -25,7 +25,7 @@ from user_rl.errors import SpecError, StorageError, StorageFull, Unreachable, Wi
 from user_rl.log import Chunk, Episode, Log
 from user_rl.rows import Schema
 from user_rl.trust import CurveKeys
-from user_rl.wire import Label, Labelled, Limits, Message, Refused, decode, digest, encode
+from user_rl.wire import TOO_MUCH, Label, Labelled, Limits, Message, Refused, decode, digest, encode
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +88,10 @@ class LabelDoor:
         """`folder`: the run's. Raises ConfigError when the port is in use."""
         self._folder, self._run_name, self._config, self._clock = folder, run, config, clock
         self._holdings = Holdings(questions, clock=clock)
-        bounds = ChannelConfig(max_frame_bytes=PAYLOAD_BYTES, queue=8)
-        self._channel = ServerChannel(f"tcp://{config.host}:{config.labels_port}", keys, allowed, config=bounds)
+        bounds = ChannelConfig(max_frame_bytes=PAYLOAD_BYTES, queue=8, limits=config.limits)
+        self._channel = ServerChannel(
+            f"tcp://{config.host}:{config.labels_port}", keys, allowed, config=bounds, complaint=TOO_MUCH
+        )  # fmt: skip
         self.address = self._channel.address
         self.counts: dict[str, int] = {}  # by verdict
         self.refused = 0  # messages

@@ -39,11 +39,13 @@ from user_rl.config import Tree
 from user_rl.errors import ConfigError
 from user_rl.files import FileLock
 from user_rl.fleet import FleetClient
+from user_rl.renewal import Renewal
 from user_rl.trust import save_bundle
 
 LOCK_WAIT_S = 30.0
 TICK_S = 0.25
 EDGES_STOP_S = 30.0
+LAUNCH_DAYS = 30.0  # of the keys that each launch makes, for itself and its simulated cells; both renew them
 
 
 def launch(overrides: list[str]) -> int:
@@ -132,7 +134,8 @@ class Driver:
         self._tracker = make_tracker(config.tracker, folder.root, name=folder.name, config=tree)
         on_exit.callback(self._tracker.close)
         trees = edge_trees(folder, config)
-        self._client = FleetClient(authority.mint(folder.name, kind="run", fleet_address=self._fleet_address))
+        keys = authority.mint(folder.name, kind="run", fleet_address=self._fleet_address, valid_days=LAUNCH_DAYS)
+        self._client, self._renewal = FleetClient(keys), Renewal(keys, keep=lambda keys: None)
         on_exit.callback(self._client.close)
         self._claim = Claim(
             self._client, folder.leases, run=folder.name, ask=ask_of(config, tuple(trees)), clock=clock,
@@ -141,7 +144,8 @@ class Driver:
         self._place = LearnerPlace(self._cloud, self._claim)
         self._nodes = Nodes(self._client, clock, site=config.ray.site)
         for cell, edge in trees.items():
-            save_bundle(authority.mint(cell, kind="edge", fleet_address=self._fleet_address), Path(edge["bundle"]))
+            made = authority.mint(cell, kind="edge", fleet_address=self._fleet_address, valid_days=LAUNCH_DAYS)
+            save_bundle(made, Path(edge["bundle"]))
         self._edges = SimulatedEdges(folder, trees, clock=clock)
         on_exit.callback(self._edges.stop, timeout_s=EDGES_STOP_S)
 
@@ -153,6 +157,7 @@ class Driver:
         self._edges.start()
         while not self._cloud.done():
             self._claim.tick(self._cloud.doors)
+            self._renewal.tick(self._client)
             self._place.tick()
             self._nodes.tick()
             self._edges.watch()

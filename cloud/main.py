@@ -11,8 +11,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cloud.estop_arguments import add_estop
 from cloud.resources_arguments import add_resources
+from cloud.trust_arguments import add_trust
 from cloud.tunnel_arguments import add_tunnel
+from cloud.weights_arguments import add_weights
 from user_rl.errors import UserRlError
 
 HOME = "~/.user-rl"
@@ -61,6 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_label(commands)
     _add_fleet(commands)
     add_resources(commands, home=HOME).set_defaults(command=_resources)
+    add_estop(commands, home=HOME).set_defaults(command=_estop)
+    add_weights(commands).set_defaults(command=_weights)
+    for added in add_trust(commands, home=HOME):
+        added.set_defaults(command=_trust)
     add_tunnel(commands).set_defaults(command=_tunnel)
     return parser
 
@@ -136,15 +143,6 @@ def _add_fleet(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     fleet.add_argument("--listen", default="0.0.0.0:50051", help="host:port (default: %(default)s)")
     fleet.add_argument("--site", default="", help="where this machine is, for its accelerators")
     fleet.set_defaults(command=_fleet)
-    enroll = commands.add_parser("enroll", help="make the bundle with which a robot's edge joins")
-    enroll.add_argument("name", help="the cell's name")
-    enroll.add_argument("--home", default=HOME, help="keys and the fleet's state (default: %(default)s)")
-    enroll.add_argument("--fleet", required=True, metavar="HOST:PORT", help="where the edge will find the fleet")
-    enroll.add_argument("--out", help="the bundle's file (default: NAME.bundle.json)")
-    enroll.add_argument(
-        "--kind", choices=("edge", "labeller"), default="edge", help="a labeller writes the columns of the writer NAME"
-    )
-    enroll.set_defaults(command=_enroll)
 
 
 def _launch(args: argparse.Namespace) -> int:
@@ -171,26 +169,24 @@ def _resources(args: argparse.Namespace) -> int:
     return run_resources(args, _console())
 
 
+def _estop(args: argparse.Namespace) -> int:
+    from cloud.estop import run_estop
+
+    return run_estop(args, _console())
+
+
 def _tunnel(args: argparse.Namespace) -> int:
     from cloud.tunnel_command import run_tunnel
 
     return run_tunnel(args, ask=input, say=lambda line: print(line, flush=True))
 
 
-def _enroll(args: argparse.Namespace) -> int:
-    from cloud.authority import Authority
-    from user_rl.trust import save_bundle
+def _trust(args: argparse.Namespace) -> int:
+    from cloud.trust_command import ACTIONS
 
-    path = Path(args.out or f"{args.name}.bundle.json")
-    authority = Authority(Path(args.home).expanduser() / "authority")
-    save_bundle(authority.mint(args.name, kind=args.kind, fleet_address=args.fleet), path)
-    if args.kind == "labeller":
-        print(f"{path}: copy it to the machine that labels; cloud.label_client says how it is used")
-        return 0
-    print(
-        f"{path}: copy it to the robot's controller, then there: user-rl-edge run name={args.name} bundle={path.name}"
-    )
-    return 0
+    said = ACTIONS[args.action](args)
+    print(said.text)
+    return said.status
 
 
 def _backup(args: argparse.Namespace) -> int:
@@ -279,6 +275,12 @@ def _buffer_compact(args: argparse.Namespace) -> int:
     from cloud.buffer_compact import run_compact
 
     return run_compact(args, _console())
+
+
+def _weights(args: argparse.Namespace) -> int:
+    from cloud.weights_command import run_weights
+
+    return run_weights(args, _console())
 
 
 def _console() -> Console:

@@ -138,10 +138,12 @@ def _sums(listed: Sequence[Resource]) -> Text:
 
 
 def _note(r: Resource) -> Text:
-    """Who has it, and why it is as it is."""
+    """Who has it, and why it is as it is; of one that is well, what its edge says of the present step."""
     run = f"{r.run} ({r.role})" if r.kind == "accelerator" else r.run
     holder = {"free": "", "held": run, "releasing": f"was {run}'s"}[r.lease]
-    return Text(": ").join(Text(words, style) for words, style in ((holder, "cyan"), (r.reason, "")) if words)
+    return Text(": ").join(
+        Text(words, style) for words, style in ((holder, "cyan"), (r.reason or r.status.reason, "")) if words
+    )
 
 
 def _has(r: Resource) -> Text:

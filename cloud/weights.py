@@ -1,28 +1,34 @@
 """The weight store: immutable, numbered, hashed versions of the policy, in one folder.
 
 A version is `NNNNNNNN/` with `manifest.json` (user_rl.versions.Version) and `weights.safetensors`. A number is the
-highest ever given plus one; the file `counter` remembers it through pruning and through death. One process publishes,
-any number read. Weights that are not finite are refused, and what is read is checked against its hash.
+highest ever given plus one; the file `counter` remembers it through pruning and through death. One process publishes
+at a time, under a lock, any number read. Weights that are not finite are refused, and what is read is checked against
+its hash. While a version is held (cloud.weight_hold) it is the one that edges are offered.
 """
 
 import hashlib
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import safetensors.numpy
+from msgspec.structs import replace
 
 from cloud.durable import Disk, put_file, put_folder, remove_temporaries, storage_error
+from cloud.weight_hold import read_hold
 from user_rl.errors import SpecError, StorageCorrupt, StorageError
+from user_rl.files import FileLock
 from user_rl.specs import Array
 from user_rl.versions import PolicySpec, Version, read_version, version_folder
 
 log = logging.getLogger(__name__)
 
-WEIGHTS, COUNTER = "weights.safetensors", "counter"
+WEIGHTS, COUNTER, LOCK = "weights.safetensors", "counter", "lock"
+LOCK_S = 30.0  # another publisher has so long
 
 
 def check_finite(tensors: Mapping[str, Array]) -> None:
@@ -53,13 +59,44 @@ class WeightStore:
     ) -> Version:
         """Makes the next version; raises SpecError for weights that are not finite, StorageFull without room."""
         check_finite(tensors)
-        remove_temporaries(self._disk, self.root)
         data = safetensors.numpy.save({name: np.ascontiguousarray(t) for name, t in tensors.items()})
         version = Version(
-            number=self.highest() + 1, sha256=hashlib.sha256(data).hexdigest(), size=len(data), schema=schema,
-            policy=policy, updates=updates, incarnation=incarnation, parent=max(self.numbers(), default=0),
+            number=1, sha256=hashlib.sha256(data).hexdigest(), size=len(data), schema=schema, policy=policy,
+            updates=updates, incarnation=incarnation,
         )  # fmt: skip
-        put_file(self._disk, self.root / COUNTER, str(version.number).encode())
+        with self.alone():
+            return self._add(replace(version, parent=max(self.numbers(), default=0)), data)
+
+    def republish(self, number: int) -> Version:
+        """The content of version `number` as the next one, whose parent it is; within `alone`."""
+        version, data = self._read(number)
+        if not version.anchor:
+            raise StorageError(
+                f"version {number} is a patch on {version.parent}, allowed one that stands alone; choose another"
+            )
+        return self._add(replace(version, parent=number), data)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Replaces a file beside the versions, durably; within `alone`."""
+        put_file(self._disk, self.root / name, data)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else publishes meanwhile; raises StorageBusy naming who does. Not to be nested."""
+        try:
+            lock = FileLock(self.root / LOCK, wait_s=LOCK_S)
+        except OSError as error:
+            raise storage_error(self.root / LOCK, 0, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _add(self, version: Version, data: bytes) -> Version:
+        """The version under the next number."""
+        remove_temporaries(self._disk, self.root)
+        version = replace(version, number=self.highest() + 1)
+        self.put(COUNTER, str(version.number).encode())
         files = {WEIGHTS: data, "manifest.json": msgspec.json.encode(version)}
         put_folder(self._disk, version_folder(self.root, version.number), files)
         self._prune()
@@ -80,6 +117,17 @@ class WeightStore:
         numbers = self.numbers()
         return self.manifest(numbers[-1]) if numbers else None
 
+    def offered(self, *, anchor: bool = False) -> Version | None:
+        """What edges may use: the version that is held, else the newest, with `anchor` the newest whole one.
+
+        Raises StorageError if the held one is gone.
+        """
+        hold = read_hold(self.root)
+        if hold is not None:
+            return self.manifest(hold.number)
+        versions = map(self.manifest, reversed(self.numbers()))
+        return next((v for v in versions if v.anchor or not anchor), None)
+
     def manifest(self, number: int) -> Version:
         """The manifest of version `number`; raises StorageError if it is not there, StorageCorrupt if unreadable."""
         try:
@@ -92,6 +140,10 @@ class WeightStore:
 
     def load(self, number: int) -> tuple[Version, dict[str, Array]]:
         """Version `number` and its tensors; raises StorageCorrupt when the bytes are not those published."""
+        version, data = self._read(number)
+        return version, safetensors.numpy.load(data)
+
+    def _read(self, number: int) -> tuple[Version, bytes]:
         version = self.manifest(number)
         data = (version_folder(self.root, number) / WEIGHTS).read_bytes()
         if hashlib.sha256(data).hexdigest() != version.sha256:
@@ -99,7 +151,7 @@ class WeightStore:
                 f"{version_folder(self.root, number)}/{WEIGHTS}: the hash of its {len(data)} bytes is not the "
                 f"manifest's {version.sha256[:16]}; remove the folder, the version before it is whole"
             )
-        return version, safetensors.numpy.load(data)
+        return version, data
 
     def read(self, number: int, offset: int, length: int) -> tuple[bytes, int]:
         """A part of the weights file and the file's whole size; raises StorageError outside of its bounds."""
@@ -123,8 +175,14 @@ class WeightStore:
         return StorageError(f"version {number} is not in {self.root}, allowed {kept}; ask for the newest")
 
     def _prune(self) -> None:
+        try:
+            hold = read_hold(self.root)
+        except StorageCorrupt as error:
+            log.warning("%s; no version is dropped meanwhile", error)
+            return
+        kept = self._pinned | ({hold.number} if hold is not None else set())
         for number in self.numbers()[: -self._keep]:
-            if number not in self._pinned:
+            if number not in kept:
                 try:
                     self._disk.remove(version_folder(self.root, number))
                 except OSError as error:

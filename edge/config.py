@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.logs import LogConfig
+from edge.safety import SafetyConfig
+from edge.telemetry import TelemetryConfig
 from hal.embodiment import Layout
 from hal.guard import GuardConfig
 from user_rl.clock import Clock, FreeRunningClock, SystemClock
@@ -26,6 +28,14 @@ class Realtime(StrEnum):
 
     AUTO = "auto"  # in real pace, where permitted; one line where not
     OFF = "off"
+
+
+class Swap(StrEnum):
+    """Where newer weights begin to act."""
+
+    STEP = "step"  # at the next one after they are loaded
+    CHUNK = "chunk"  # when the actions of the running chunk are used up
+    EPISODE = "episode"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +72,12 @@ class EdgeConfig:
     pace: Pace = Pace.REAL
     seed: int = 0  # of episode starts and exploration
     evaluate: bool = False  # act by the policy's mode, without exploration
+    swap: Swap = Swap.EPISODE  # where newer weights begin to act
     hold_at_permit: bool = (
         False  # real pace: wait between episodes while the learner is behind (free pace always waits)
     )
     realtime: Realtime = Realtime.AUTO
+    cpus: tuple[int, ...] = ()  # control's; the edge's other processes keep off them. None named: whichever is free
     restart_control: bool | None = None  # None: a robot that did not answer is opened again, a crash
     # only in free pace; a latched fault waits for a person
     allow_no_silence_stop: bool = False  # run a robot that nothing stops when commands stop coming
@@ -76,6 +88,8 @@ class EdgeConfig:
     ring_bytes: int = 64 * 2**20
     spool_bytes: int = 8 * 2**30
     link: LinkConfig = field(default_factory=LinkConfig)
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     tunnel: TunnelConfig = field(default_factory=TunnelConfig)
     log: LogConfig = field(default_factory=LogConfig)
 

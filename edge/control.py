@@ -7,6 +7,7 @@ out. Its exit code says whether it may be started again.
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +15,15 @@ from pathlib import Path
 from edge.config import EdgeConfig, Realtime
 from edge.desk import Desk
 from edge.fault import latch, read_fault
+from edge.loading import at_once, beside, tried
 from edge.logs import set_up_logs
 from edge.loop import control
 from edge.orders import Card, Report, State
 from edge.pacer import Pacer
-from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging, try_realtime
+from edge.process import Exit, StopFlag, become_child, end_process, pin, set_up_logging, try_realtime
 from edge.recorder import Recorder
 from edge.shared import Shared
+from edge.stop import ListeningClock, Outcome
 from hal.axes import control_modes
 from hal.cell import Cell
 from hal.make import CellConfig, make_cell
@@ -42,7 +45,7 @@ def cell_from_config(config: EdgeConfig, clock: Clock) -> Cell:
         robot=config.robot, task=config.task, cameras=config.cameras, teleop=config.teleop, guard=config.guard,
         layout=config.layout,
     )  # fmt: skip
-    return make_cell(parts, name=config.name, clock=clock, seed=config.seed)
+    return make_cell(parts, name=config.name, clock=clock, seed=config.seed, background=not config.free)
 
 
 def main(argv: list[str] | None = None, *, make: MakeCell = cell_from_config) -> int:
@@ -56,6 +59,7 @@ def main(argv: list[str] | None = None, *, make: MakeCell = cell_from_config) ->
     become_child(args.parent)
     set_up_logging("control")
     shared = Shared(args.shared)
+    shared.control_pid = os.getpid()
     try:
         run(shared, build(EdgeConfig, json.loads(args.config.read_text())), stopping, make)
     except Exception as error:  # noqa: BLE001  # the outermost function: it becomes one line and an exit code
@@ -66,19 +70,25 @@ def main(argv: list[str] | None = None, *, make: MakeCell = cell_from_config) ->
 
 def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], bool], make: MakeCell) -> None:
     """Opens the cell and runs the loop over it; closes it whatever happens."""
-    clock, idle = config.clock(), SystemClock()
+    stop = shared.stop
+    stop.robot_open = False  # whatever a predecessor had open: this one has not
+    clock, idle = ListeningClock(config.clock(), stop), ListeningClock(SystemClock(), stop)
     set_up_logs("control", config.name, config.log, run=shared.run)
     shared.pulse.promise(idle.now_s() + config.reset_s)
     cell = make(config, clock)
     check_silence(cell, config)
     ring = shared.make_ring(card_of(cell), config.ring_bytes)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    pin(config.cpus)
     if config.realtime is Realtime.AUTO and not config.free:
         try_realtime()
     recorder, pacer = Recorder(ring, task=cell.task.name), Pacer(clock, cell.robot.spec.rate_hz)
-    desk = Desk(shared, recorder, pacer, config, idle=idle, cell=cell, stopping=stopping)
+    desk = Desk(
+        shared, recorder, pacer, config, idle=idle, cell=cell, stopping=stopping, load=tried(cell),
+        start=at_once if config.free else beside,
+    )  # fmt: skip
     try:
-        if not faultless(config, desk):
+        if not may_open(config, desk, shared):
             return
         cell.open()
         log.info("%s is open: %s at %g Hz, %s pace", config.name, cell.robot.spec.model, cell.robot.spec.rate_hz,
@@ -89,7 +99,23 @@ def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], bool], make: 
         latch(config.root, cell.robot.spec.model, str(error))
         raise
     finally:
-        cell.close()
+        stop.deaf = True
+        cell.close()  # which halts the robot first
+        stop.settle(Outcome.HALTED)
+        stop.robot_open = False
+
+
+def may_open(config: EdgeConfig, desk: Desk, shared: Shared) -> bool:
+    """Says that the robot is about to be opened, before it looks for a fault: link latches one before it looks whether
+    the robot is open, so that an emergency stop is never between the two. False: control is to stop."""
+    while True:
+        shared.stop.robot_open = True
+        shared.stop.check()
+        if read_fault(config.root) is None:
+            return True
+        shared.stop.robot_open = False
+        if not faultless(config, desk):
+            return False
 
 
 def faultless(config: EdgeConfig, desk: Desk) -> bool:

@@ -1,12 +1,12 @@
 """halt: the daemon's first process. It makes the shared memory, starts control and link, and watches control.
 
-A control that died, or that is silent for longer than it promised, is killed and the robot's out-of-band halt command
-is run, if it has one. link is started again always; control if the configuration says so. After a fault that a person
-must look at it is started too, to say so: it does not open the robot. A configured tunnel is a third child, started
-again always; its end touches nobody. This process does nothing else, imports nothing
-heavy and touches no device, so that it lives.
+A control that died, that is silent for longer than it promised, or that does not carry out an emergency stop at once
+(edge.stop), is killed and the robot's out-of-band halt command is run, if it has one. link is started again always;
+control if the configuration says so. After a fault that a person must look at it is started too, to say so: it does not
+open the robot. A configured tunnel is a third child, started again always; its end touches nobody. This process does
+nothing else, imports nothing heavy and touches no device, so that it lives.
 If it is killed itself, the kernel tells its children, which stop safely by themselves; the folder stays locked until
-they have ended.
+they have ended, and link does for a control that died with it what this process would have done (edge.last).
 """
 
 import json
@@ -23,13 +23,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.config import HALT_COMMAND_S, EdgeConfig
-from edge.fault import read_fault
+from edge.config import EdgeConfig
+from edge.fault import latch, read_fault
+from edge.last import halt_robot
 from edge.logs import set_up_logs
 from edge.notify import Notifier
-from edge.process import Exit
+from edge.process import Exit, keep_off
 from edge.shared import Shared, make_shared
-from hal.robot import OnSilence
+from edge.stop import ANSWER_S, Outcome
 from user_rl.config import build
 from user_rl.files import FileLock, write_atomically
 
@@ -99,6 +100,7 @@ def run(tree: Mapping[str, Any], *, stopping: Callable[[], int], programs: Progr
     """Runs the daemon with the configuration in `tree` until `stopping()`; returns an `Exit`."""
     config = build(EdgeConfig, tree)
     config.root.mkdir(parents=True, exist_ok=True)
+    keep_off(config.cpus)
     lock = FileLock(config.root / "lock", wait_s=config.stop_s + config.drain_s)
     shared = make_shared(os.urandom(16))
     set_up_logs("halt", config.name, config.log, run=shared.run)
@@ -138,6 +140,7 @@ class Daemon:
 
     def __init__(self, config: EdgeConfig, shared: Shared, control: Child, link: Child, *others: Child) -> None:
         self._config, self._shared, self._control, self._link = config, shared, control, link
+        self._stop_since_s: float | None = None  # when the emergency stop that waits was first seen
         self._notifier = Notifier()
         self._children = (control, link, *others)  # the others are started again always
 
@@ -176,6 +179,7 @@ class Daemon:
 
     def _watch(self) -> int | None:
         self._check_pulse()
+        self._check_stop()
         for child in self._children:
             code = child.ended()
             if code is not None and child is self._control and code != Exit.CLEAN:
@@ -195,6 +199,29 @@ class Daemon:
             self._shared.pulse.promise(0.0)
             self._halt_robot()  # at once; its end is noticed, and the robot halted again, at the next look
 
+    def _check_stop(self) -> None:
+        """An emergency stop that control has not carried out in time is carried out here."""
+        stop, now_s = self._shared.stop, time.monotonic()
+        if not stop.pending or not stop.robot_open:
+            self._stop_since_s = None
+            return
+        self._stop_since_s = now_s if self._stop_since_s is None else self._stop_since_s
+        process = self._control.process
+        if process is not None and process.poll() is None:
+            if now_s - self._stop_since_s < ANSWER_S:
+                return
+            log.error("control has not halted within %.1f s of an emergency stop; it is killed", ANSWER_S)
+            process.kill()
+        self._halt_robot()
+        self._latch(stop.text)
+
+    def _latch(self, reason: str) -> None:
+        card = self._shared.card.read()
+        try:
+            latch(self._config.root, card.model if card else "", reason)
+        except OSError as error:
+            log.error("the fault cannot be written down: %s; free space before anybody starts this robot again", error)
+
     def _again(self, child: Child, code: int) -> bool:
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
         if child is self._control:
@@ -209,25 +236,22 @@ class Daemon:
         return again
 
     def _control_again(self, code: int) -> bool:
-        if code == Exit.FAULT:
+        if code in (Exit.CLEAN, Exit.CONFIG):
+            return False
+        if code == Exit.FAULT or self._waits_for_a_person():  # it may have been killed at an emergency stop
             return self._waits_for_a_person()
-        if code == Exit.HARDWARE:
-            return self._config.reopens
-        return self._config.restarts and code not in (Exit.CLEAN, Exit.CONFIG)
+        return self._config.reopens if code == Exit.HARDWARE else self._config.restarts
 
     def _waits_for_a_person(self) -> bool:
         """Whether the fault is on the disk, so that control will not open the robot before it is cleared."""
         return not self._config.free and read_fault(self._config.root) is not None
 
     def _halt_robot(self) -> None:
-        card = self._shared.card.read()
-        if card is None or card.on_silence != OnSilence.OUT_OF_BAND:
-            return
-        log.error("control is gone: halting the robot with %s", " ".join(card.halt_command))
-        try:
-            subprocess.run(card.halt_command, timeout=HALT_COMMAND_S, check=True)
-        except (OSError, subprocess.SubprocessError) as error:
-            log.error("THE ROBOT MAY STILL MOVE: %s; use the emergency stop", error)
+        """Control is gone, or about to be: an emergency stop that waits is settled by what comes of this."""
+        outcome, stop = halt_robot(self._shared.card.read()), self._shared.stop
+        if stop.robot_open:
+            stop.settle(outcome)
+            stop.robot_open = outcome is Outcome.FAILED
 
     def _stop(self) -> None:
         self._notifier.stopping(self._config.end_s)

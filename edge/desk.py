@@ -7,31 +7,33 @@ and ends when control is told to stop. Waiting is on `idle`, a clock that really
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from edge.config import EdgeConfig
+from edge.acting import Actor, Proposal, Swapping
+from edge.config import EdgeConfig, Swap
+from edge.loading import Load, Loaded, Loader, Start, at_once
 from edge.orders import Orders, Report, State
 from edge.pacer import Pacer
-from edge.recorder import NO_HASH, Heading, Recorder
+from edge.recorder import Heading, Recorder
+from edge.safeguard import Safeguard
+from edge.safety import WatchFired
 from edge.senses import Senses
 from edge.shared import Shared
-from hal.cell import Cell
-from policies.load import load
-from policies.policy import Policy
+from edge.stop import Outcome
+from edge.timings import Watch
+from hal.cell import Cell, Observation
+from hal.teleop import TeleopReading
 from user_rl.clock import Clock
-from user_rl.errors import ConfigError, StorageError
+from user_rl.errors import HardwareError
 from user_rl.rows import Klass
-from user_rl.versions import Version
+from user_rl.specs import Array
 
 log = logging.getLogger(__name__)
 
 WAIT_S = 0.002  # between two looks while nothing may happen
 PERSON_S = 0.05  # between two looks for what a person does
 TELL_S = 0.25  # between two reports of the same state
-GOING = (State.DEMONSTRATING, State.RUNNING)
-Load = Callable[..., tuple[Version, Policy]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +43,16 @@ class Plan:
     orders: Orders
     heading: Heading
     seed: int
-    policy: Policy | None  # None: the operator demonstrates
+    actor: Actor | None  # None: the operator demonstrates
+    version: int = 0  # of the weights that act first
 
     @property
     def demonstrate(self) -> bool:
-        return self.policy is None
+        return self.actor is None
+
+    @property
+    def going(self) -> State:
+        return State.DEMONSTRATING if self.demonstrate else State.RUNNING
 
 
 class Desk:
@@ -53,15 +60,17 @@ class Desk:
 
     def __init__(
         self, shared: Shared, recorder: Recorder, pacer: Pacer, config: EdgeConfig, *, idle: Clock, cell: Cell,
-        stopping: Callable[[], bool], load: Load = load,
+        stopping: Callable[[], bool], load: Load, start: Start = at_once,
     ) -> None:  # fmt: skip
         self._shared, self._recorder, self._pacer, self._config = shared, recorder, pacer, config
-        self._idle, self._stopping, self._cell, self._load = idle, stopping, cell, load
+        self._idle, self._stopping, self._cell = idle, stopping, cell
+        self._loads_within = not config.free or config.swap is not Swap.EPISODE  # simulated time waits for its weights
+        self._loader = Loader(load, self._noise, start=start)
         self._senses = Senses(cell, idle)
-        self._weights: tuple[str, Version, Policy] | None = None
-        self._refused = ""  # folder of a version that could not be loaded
+        self.safeguard = Safeguard(cell, config.safety, shared.stop, clock=pacer.clock, free=config.free)
+        self.watch = Watch(pacer.clock, None if config.free else shared.timings)
         self._demonstrated: list[int] = []  # closing steps of successful demonstrations in this stream
-        self._generation = self._held = 0
+        self._generation = self._held = self._unserved = 0
         self._success: bool | None = None
         self._told = Report()
         self._told_s = self._rated_s = -np.inf
@@ -74,17 +83,20 @@ class Desk:
         while not self._stopping():
             self.promise(self._config.reset_s)
             plan = self._plan(self._orders())
-            if isinstance(plan, Plan) and self._senses.trouble:
+            reason = self._senses.trouble
+            if isinstance(plan, Plan) and reason:
                 plan = State.NO_SENSOR
+            elif isinstance(plan, Plan) and (reason := self.safeguard.trouble(plan.orders.heard_s)):
+                plan = State.HALTED
             if isinstance(plan, Plan):
-                self.tell(State.DEMONSTRATING if plan.demonstrate else State.RUNNING, version=plan.heading.version)
+                self.tell(plan.going, version=plan.version)
                 return plan
             if not halted:
                 self._cell.robot.halt()
                 halted = True
             self._senses.look()
             self.promise(self._config.pulse_limit_s)
-            self.tell(plan, self._senses.trouble)
+            self.tell(plan, reason)
             self._idle.sleep_until(self._idle.now_s() + WAIT_S)
         return None
 
@@ -94,10 +106,13 @@ class Desk:
         self._shared.pulse.promise(now_s + self._config.pulse_limit_s)
         if self._ended(plan, orders, now_s):
             return False
+        if self._loads_within and self._loader.newest is not None:  # the first one may take long
+            self._loader.want(orders)
         state = self._obstacle(plan, orders)
         if state is None:
-            if now_s - self._told_s >= TELL_S or self._told.state not in GOING:
-                self.tell(State.DEMONSTRATING if plan.demonstrate else State.RUNNING, version=plan.heading.version)
+            going = State.HELD if self.safeguard.is_held else plan.going
+            if now_s - self._told_s >= TELL_S or self._told.state is not going:
+                self.tell(going, self.safeguard.verdict.reason, version=self._version(plan))
             return True
         return self._wait_within(plan, state)
 
@@ -111,28 +126,54 @@ class Desk:
         )
         return self._stopping() or not same or now_s >= orders.lease_until_s
 
+    def allowed(
+        self, plan: Plan, seen: Observation, hand: TeleopReading, proposal: Proposal | None
+    ) -> Array | None:  # fmt: skip
+        """What to command: the operator's action, else the proposal, as the safeguard allows; None: nothing acts."""
+        wanted = hand.action if proposal is None or hand.action is not None else proposal.action
+        self._unserved += wanted is None and not plan.demonstrate
+        proposed = None if plan.demonstrate or hand.action is not None else proposal is not None
+        heard_s = self._orders().heard_s
+        return self.safeguard.allowed(wanted, seen, hand, proposed=proposed, heard_s=heard_s)
+
     def finished(self, plan: Plan, success: bool) -> None:
         """Counts an episode that has its closing row."""
         self._success = success
+        self.safeguard.finished()
         if plan.demonstrate and success:
             self._demonstrated.append(self._recorder.step - 1)
 
-    def rest(self, reason: str, for_s: float) -> None:
-        """Waits with the robot halted, after a reading that was too old to act on."""
+    def recover(self, error: HardwareError, for_s: float) -> None:
+        """After an episode that was cut: home, where that is the rule, then a rest with the robot halted.
+
+        After cuts by a watch, one behind the other, the rests grow.
+        """
+        state = State.NO_SENSOR
+        if isinstance(error, WatchFired):
+            state = State.HALTED
+            self.promise(self._config.reset_s)
+            for_s *= self.safeguard.cut(error.verdict)
         self._cell.robot.halt()
         until_s = self._idle.now_s() + for_s
         while self._idle.now_s() < until_s and not self._stopping():
             self.promise(self._config.pulse_limit_s)
-            self.tell(State.NO_SENSOR, reason)
+            self.tell(state, str(error))
             self._idle.sleep_until(self._idle.now_s() + WAIT_S)
 
     def stand_still(self, why: Callable[[], str]) -> bool:
         """Waits, before the robot is opened, for as long as `why` has a reason; False: control is to stop."""
         while (reason := why()) and not self._stopping():
             self.promise(self._config.pulse_limit_s)
+            self._orders()  # so that link knows what was read before the lease is released
             self.tell(State.FAULT, reason)
             self._idle.sleep_until(self._idle.now_s() + PERSON_S)
         return not self._stopping()
+
+    def halt(self) -> None:
+        """The last thing that control does with the robot; an emergency stop that waits for it is settled."""
+        self._shared.stop.deaf = True
+        self._cell.robot.halt()
+        self._shared.stop.settle(Outcome.HALTED)
 
     def promise(self, within_s: float) -> None:
         """Tells halt that control will be back within so many seconds."""
@@ -151,8 +192,8 @@ class Desk:
         self._told = Report(
             state=state, reason=reason, heard=self._shared.orders.seen, generation=self._generation,
             step=recorder.step - 1, episode=recorder.episode, version=version, steps_per_s=self._steps_per_s,
-            late=pacer.late, skipped=pacer.skipped, held=self._held, success=self._success,
-            parts=self._senses.parts(),
+            late=pacer.late, skipped=pacer.skipped, held=self._held, unserved=self._unserved,
+            fired=self.safeguard.fired, success=self._success, parts=self._senses.parts(),
         )  # fmt: skip
         self._told_s = now_s
         self._shared.report.post(self._told)
@@ -166,40 +207,40 @@ class Desk:
         if self._recorder.ring.free() < 2:
             return State.NO_SPACE
         if orders.generation != self._generation:  # another stream: nothing of the old one holds
-            self._generation, self._demonstrated, self._weights, self._refused = orders.generation, [], None, ""
+            self._generation, self._demonstrated = orders.generation, []
+            self._loader.forget()
         step, episode = self._recorder.counters(orders.generation)
         if self._wanted(orders):
             return self._episode(orders, episode, None)
-        weights = self._newest(orders)
-        if weights is None:
+        self._loader.want(orders)
+        if self._loader.newest is None or not orders.weights:
             return State.NO_WEIGHTS
         if step > orders.last_step and (self._config.free or self._config.hold_at_permit):
             return State.NO_PERMIT
-        return self._episode(orders, episode, weights)
+        return self._episode(orders, episode, self._loader.newest)
 
-    def _episode(self, orders: Orders, episode: int, weights: tuple[Version, Policy] | None) -> Plan:
-        version, policy = weights or (None, None)
+    def _episode(self, orders: Orders, episode: int, weights: Loaded | None) -> Plan:
         heading = Heading(
             generation=orders.generation, run=orders.run, token=orders.token, clock_offset_s=orders.clock_offset_s,
-            klass=Klass.DEMONSTRATION if policy is None else Klass.ONLINE,
-            version=version.number if version else 0, version_hash=version.digest16 if version else NO_HASH,
+            klass=Klass.DEMONSTRATION if weights is None else Klass.ONLINE,
         )  # fmt: skip
         seed = episode_seed(self._config.seed, self._config.name, orders.boot, episode)
-        return Plan(orders=orders, heading=heading, seed=seed, policy=policy)
+        if weights is None:
+            return Plan(orders=orders, heading=heading, seed=seed, actor=None)
+        number = weights.version.number
+        return Plan(orders=orders, heading=heading, seed=seed, actor=self._actor(weights), version=number)
 
     def _wanted(self, orders: Orders) -> bool:
         self._demonstrated = [step for step in self._demonstrated if step > orders.acknowledged]
         return self._cell.teleop is not None and orders.demonstrations > len(self._demonstrated)
 
-    def _newest(self, orders: Orders) -> tuple[Version, Policy] | None:
-        if orders.weights and orders.weights not in (self._weights[0] if self._weights else "", self._refused):
-            try:
-                seed = episode_seed(self._config.seed, self._config.name, orders.boot, orders.weights_number)
-                self._weights = (orders.weights, *self._load(Path(orders.weights), seed=seed))
-            except (StorageError, ConfigError) as error:
-                self._refused = orders.weights
-                log.error("%s; the robot goes on with the version before it", error)
-        return self._weights[1:] if self._weights and orders.weights else None
+    def _actor(self, weights: Loaded) -> Actor:
+        if self._config.swap is Swap.EPISODE:
+            return weights.actor
+        return Swapping(lambda: (self._loader.newest or weights).actor, chunks=self._config.swap is Swap.CHUNK)
+
+    def _noise(self, orders: Orders) -> int:
+        return episode_seed(self._config.seed, self._config.name, orders.boot, orders.weights_number)
 
     def _obstacle(self, plan: Plan, orders: Orders) -> State | None:
         if self._recorder.ring.free() < 2:  # one row, and the closing one
@@ -208,13 +249,17 @@ class Desk:
             return State.NO_PERMIT
         return None
 
+    def _version(self, plan: Plan) -> int:
+        return self._recorder.version if self._recorder.frame else plan.version
+
     def _wait_within(self, plan: Plan, state: State | None) -> bool:
         self._held += state is State.NO_SPACE
         if not self._config.free:  # simulated time stands still by itself
             self._cell.robot.halt()
+            self.safeguard.halted()
         while state is not None and not self.ended(plan):
             self.promise(self._config.pulse_limit_s)
-            self.tell(state, version=plan.heading.version)
+            self.tell(state, version=self._version(plan))
             self._idle.sleep_until(self._idle.now_s() + WAIT_S)
             state = self._obstacle(plan, self._orders())
         self._pacer.restart()

@@ -3,7 +3,8 @@
 A state machine without socket or clock, over a folder: `NNNNNNNN.part/` holds the manifest and what has arrived, and a
 transfer that broke, even by the death of this process, goes on at its length. A whole version is synced and renamed to
 `NNNNNNNN/`, which control may load from then on. Bytes that do not have the manifest's size and hash are deleted and
-fetched again; a version for other rows is refused.
+fetched again. A version for other rows or another action is refused, and so is one that builds on a version which is
+not here: then the newest that stands alone (an anchor) is asked for.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import msgspec
 
 from edge.config import LinkConfig
 from user_rl.files import sync_file, sync_folder
+from user_rl.specs import Box
 from user_rl.versions import Version, read_version, version_folder
 from user_rl.wire import Message, Refused, WeightsOffer, WeightsPart, WeightsQuery, WeightsRange
 
@@ -27,11 +29,12 @@ AGAIN_S = 1.0  # after something went wrong
 class Downlink:
     """The versions of one run, under `root`."""
 
-    def __init__(self, root: Path, run: str, config: LinkConfig, *, schema: str) -> None:
-        self._root, self._run, self._config, self._schema = root, run, config, schema
+    def __init__(self, root: Path, run: str, config: LinkConfig, *, schema: str, action: Box) -> None:
+        self._root, self._run, self._config, self._schema, self._action = root, run, config, schema, action
         root.mkdir(parents=True, exist_ok=True)
         self.newest: Version | None = None  # whole, verified, offered by this run's learner
         self._fetching: Version | None = None
+        self._wants_anchor = False  # what was offered last builds on what is not here
         self._offset = 0
         self._asked_s: float | None = None
         self._not_before_s = 0.0
@@ -53,7 +56,8 @@ class Downlink:
         if self._asked_s is not None or now_s < self._not_before_s:
             return None
         if self._fetching is None:
-            return WeightsQuery(run=self._run, have=self.newest.number if self.newest else 0), None
+            have = 0 if self.newest is None or self._wants_anchor else self.newest.number
+            return WeightsQuery(run=self._run, have=have), None
         number, length = self._fetching.number, self._config.part_bytes
         return WeightsRange(run=self._run, number=number, offset=self._offset, length=length), None
 
@@ -78,23 +82,51 @@ class Downlink:
 
     def _offer(self, manifest: bytes, now_s: float) -> None:
         self._not_before_s = now_s + self._config.weights_every_s
+        asked_for_anchor, self._wants_anchor = self._wants_anchor, False
         if not manifest:
             return
         try:
             version = msgspec.json.decode(manifest, type=Version)
         except msgspec.MsgspecError as error:
             return self._give_up(f"a manifest of {len(manifest)} bytes cannot be read: {error}", now_s)
-        if version.schema != self._schema:
+        if why := self._unfit(version):
+            return self._give_up(why, now_s)
+        if not version.anchor and not self._holds(version.parent):
+            self._wants_anchor = not asked_for_anchor
             return self._give_up(
-                f"version {version.number} is for rows of schema {version.schema[:8]}, allowed {self._schema[:8]}, "
-                "this cell's; run both sides with one configuration", now_s,
+                f"version {version.number} builds on {version.parent}, allowed on one that is here "
+                f"({', '.join(map(str, self._whole())) or 'none'}); the newest that stands alone is asked for", now_s,
             )  # fmt: skip
-        if version.number < 1 or version.size < 1:
-            return self._give_up(f"version {version.number} of {version.size} bytes, allowed 1 or more of both", now_s)
+        if asked_for_anchor and self.newest is not None and version.number <= self.newest.number:
+            return None
         if self._is_here(version):
             return self._adopt(version)
         self._begin(version, manifest)
         return None
+
+    def _unfit(self, version: Version) -> str:
+        """Why this cell can never use the version; empty: it can."""
+        name = f"version {version.number}"
+        if version.schema != self._schema:
+            return (
+                f"{name} is for rows of schema {version.schema[:8]}, allowed {self._schema[:8]}, this cell's; "
+                "run both sides with one configuration"
+            )
+        if version.policy.action != self._action:
+            found, allowed = _elements(version.policy.action), _elements(self._action)
+            return f"{name} acts by {found}, allowed {allowed}, this cell's; run both sides with one configuration"
+        if version.number < 1 or version.size < 1:
+            return f"{name} of {version.size} bytes, allowed 1 or more of both"
+        return ""
+
+    def _whole(self) -> list[int]:
+        return sorted(int(path.name) for path in self._root.iterdir() if path.name.isdigit())
+
+    def _holds(self, number: int) -> bool:
+        try:
+            return self._is_here(read_version(version_folder(self._root, number)))
+        except (OSError, msgspec.MsgspecError):
+            return False
 
     def _is_here(self, version: Version) -> bool:
         folder = version_folder(self._root, version.number)
@@ -162,6 +194,12 @@ class Downlink:
 
     def _part_folder(self, version: Version) -> Path:
         return self._root / f"{version.number:08d}.part"
+
+
+def _elements(action: Box) -> str:
+    return ", ".join(
+        f"{name} {low:g} … {high:g}" for name, low, high in zip(action.names, action.low, action.high, strict=True)
+    )
 
 
 def _hash(path: Path) -> str:

@@ -1,5 +1,7 @@
 """FleetLine: the fleet's client, made anew when the way to the fleet begins elsewhere."""
 
+from collections.abc import Callable
+
 from edge.paths import Paths
 from user_rl.errors import Unreachable
 from user_rl.fleet import FleetClient
@@ -7,21 +9,30 @@ from user_rl.trust import Bundle
 from user_rl.tunnels.tunnel import Traffic
 
 
-class FleetLine:
-    """One thread."""
+def reachable(bundle: Bundle, paths: Paths) -> Bundle | None:
+    """`bundle` with the fleet's addresses as they are reached from here; None: none of them is known yet."""
+    here = [paths.local(Traffic.FLEET, address) for address in (bundle.fleet_address, *bundle.more_addresses)]
+    known = [address for address in here if address]
+    return bundle.at(*known) if known else None
 
-    def __init__(self, bundle: Bundle, paths: Paths, *, deadline_s: float) -> None:
-        self._bundle, self._paths, self._deadline_s = bundle, paths, deadline_s
+
+class FleetLine:
+    """One thread. `bundle`: the newest that is reachable."""
+
+    def __init__(self, bundle: Callable[[], Bundle | None], *, deadline_s: float) -> None:
+        self._bundle, self._deadline_s = bundle, deadline_s
         self._client: FleetClient | None = None
+        self._at: tuple[str, ...] = ()
 
     def client(self) -> FleetClient:
         """The one for now; raises Unreachable while the tunnel has no address for the fleet."""
-        address = self._paths.local(Traffic.FLEET, self._bundle.fleet_address)
-        if not address:
-            raise Unreachable(f"the tunnel to the fleet at {self._bundle.fleet_address} is not there yet")
-        if self._client is None or self._client.address != address:
+        bundle = self._bundle()
+        if bundle is None:
+            raise Unreachable("the tunnel to the fleet is not there yet")
+        at = (bundle.fleet_address, *bundle.more_addresses)
+        if self._client is None or at != self._at:
             self.close()
-            self._client = FleetClient(self._bundle.at(address), deadline_s=self._deadline_s)
+            self._client, self._at = FleetClient(bundle, deadline_s=self._deadline_s), at
         return self._client
 
     def close(self) -> None:

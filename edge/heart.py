@@ -1,18 +1,21 @@
 """Heart: the thread of link that talks to the fleet, so that nothing else ever waits for it.
 
-It registers the cell, says once a second how it is, and hands on what the fleet answers. It decides nothing.
+It registers the cell, says once a second how it is, hands on what the fleet answers, and renews the cell's certificate
+when it is time. It decides nothing.
 """
 
 import logging
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge.fleet_line import FleetLine
+from edge.fleet_line import FleetLine, reachable
 from edge.paths import Paths, Straight
 from user_rl.clock import Clock
 from user_rl.errors import LeaseLost, Unauthorized, Unreachable, WireError
 from user_rl.fleet import Assignment, Card, Status
+from user_rl.renewal import Renewal
 from user_rl.trust import Bundle
 
 log = logging.getLogger(__name__)
@@ -25,24 +28,35 @@ KEEP_OFFSET_S = 60.0  # an estimate of the clocks' offset is used for so long, u
 class Answer:
     """What the fleet says; `sent_s` and `clock_offset_s` are of the edge's monotonic clock."""
 
-    assignment: Assignment | None  # None: another daemon has taken this cell's place
+    assignment: Assignment | None  # None: another daemon has taken this cell's place, or `revoked`
     sent_s: float
     clock_offset_s: float = 0.0
+    revoked: bool = False  # the fleet does not know this cell's name any more
 
 
 class Heart:
     """Set `status` (and `card`, for another boot) whenever they change; take `answers`."""
 
-    def __init__(self, bundle: Bundle, card: Card, clock: Clock, every_s: float, paths: Paths | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, card: Card, clock: Clock, every_s: float, *,
+        paths: Paths | None = None, keep: Callable[[Bundle], None] = lambda bundle: None,
+    ) -> None:  # fmt: skip
+        """`keep` stores a renewed bundle."""
         self.card, self.status = card, Status(state="starting")
         self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._bundle, self._clock, self._every_s, self._paths = bundle, clock, every_s, paths or Straight()
+        self._clock, self._every_s, self._paths = clock, every_s, paths or Straight()
+        self._renewal = Renewal(bundle, keep)
         self._stop = threading.Event()
         self._hurry = threading.Event()
         self._registered: Card | None = None
         self._complaint = ""
         self._offset = (float("inf"), 0.0, 0.0)  # round trip, offset, when
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
+
+    @property
+    def bundle(self) -> Bundle | None:
+        """The newest, with the fleet's addresses as they are reached from here; None: the tunnel has none yet."""
+        return reachable(self._renewal.bundle, self._paths)
 
     @property
     def state(self) -> str:
@@ -64,7 +78,7 @@ class Heart:
 
     def _run(self) -> None:
         pause_s = self._every_s
-        with FleetLine(self._bundle, self._paths, deadline_s=5.0) as line:
+        with FleetLine(lambda: self.bundle, deadline_s=5.0) as line:
             while True:
                 last = self._stop.is_set()
                 pause_s = self._every_s if self._beat(line) else min(2 * pause_s, LONGEST_PAUSE_S)
@@ -89,12 +103,15 @@ class Heart:
         except (Unreachable, Unauthorized, WireError) as error:
             if isinstance(error, Unreachable):
                 self._registered = None
+            if isinstance(error, Unauthorized):
+                self.answers.put(Answer(None, self._clock.now_s(), revoked=True))
             self._complain(str(error))
             return False
         if self._complaint:
             log.info("the fleet at %s answers again", fleet.address)
             self._complaint = ""
         self.answers.put(Answer(beat.assignment, sent_s, self._offset_s(beat.clock_s, sent_s)))
+        self._renewal.tick(fleet)
         return True
 
     def _complain(self, what: str) -> None:

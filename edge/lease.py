@@ -67,6 +67,12 @@ class Lease:
         """Another daemon has taken this cell's place: nothing may act here any more."""
         self.until_s = 0.0
 
+    def suspend(self) -> None:
+        """The fleet does not know this cell's name: nothing may act until it answers as before."""
+        if self.until_s:
+            log.error("this cell is not enrolled any more and halts; enrol it again")
+        self.until_s = 0.0
+
     def release(self) -> None:
         """Control has halted: the token is never used again."""
         self._store(msgspec.structs.replace(self.record, released=self.record.token))

@@ -22,6 +22,7 @@ from edge.config import EdgeConfig
 from edge.connection import Connection
 from edge.downlink import Downlink
 from edge.heart import Answer, Heart
+from edge.last import Survivor
 from edge.lease import Lease
 from edge.logs import LastTrouble, set_up_logs
 from edge.orders import Card, Orders, PartReport, Report, State
@@ -31,13 +32,16 @@ from edge.ring import Ring
 from edge.shared import Shared
 from edge.spooler import Spooler, boot_of, stream_name
 from edge.standing import Standing, StatusFile, make_standing
+from edge.telemetry import Telemetry
 from edge.uplink import Uplink
+from edge.watch import Watch
 from user_rl import fleet
 from user_rl.clock import Clock, SystemClock
 from user_rl.config import build
 from user_rl.errors import ConfigError, StorageFull, UserRlError
 from user_rl.files import free_bytes
 from user_rl.log import Cursors, Log, LogConfig
+from user_rl.renewal import keep_in
 from user_rl.trust import Bundle, load_bundle
 from user_rl.tunnels import Traffic
 
@@ -54,9 +58,11 @@ class Link:
     def __init__(
         self, shared: Shared, ring: Ring, card: Card, config: EdgeConfig, bundle: Bundle, *, paths: Paths
     ) -> None:
+        self._paths = paths
         self._shared, self._ring, self._card, self._config, self._bundle = shared, ring, card, config, bundle
         self._clock: Clock = SystemClock()
-        self._orders = shared.orders.read() or Orders(boot=boot_of(shared.boot, 0))
+        found = shared.orders.read() or Orders(boot=boot_of(shared.boot, 0))
+        self._heard_s, self._orders = found.heard_s, replace(found, heard_s=0.0)  # the former is posted with it
         self._lease = Lease(config.root / "lease.json", self._orders.lease_until_s)
         link = config.link
         bound = LogConfig(segment_bytes=min(link.segment_bytes, config.spool_bytes // 4), max_bytes=config.spool_bytes)
@@ -64,13 +70,18 @@ class Link:
         self._cursors = Cursors(config.root / "cursors")
         self._spooler = Spooler(ring, self._spool, config, shared.boot, self._clock)
         self._saved = self._cursors.all()
+        self.telemetry = Telemetry(config.root, shared.timings, config.telemetry, self._clock)
         self.uplink = Uplink(self._spool, link, self._saved)
         self.downlink: Downlink | None = None
         self._experience, self._weights = Connection(bundle), Connection(bundle)
-        self._paths, self._heart = paths, Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s, paths)
+        keep = keep_in(Path(config.bundle).expanduser())
+        self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s, paths=paths, keep=keep)
+        self._watch = Watch(lambda: self._heart.bundle, self._heart.card, shared.stop, config.root, self._clock)
+        self._survivor = Survivor(shared)
         self._status_file, self._trouble = StatusFile(config.root, self._clock), LastTrouble()
         logging.getLogger().addHandler(self._trouble)
         self._posted = 0
+        self._posted_heard_s = 0.0
         self._saved_s = 0.0
         self._lost = False
         self._follow()
@@ -78,8 +89,13 @@ class Link:
     def run(self, stopping: Callable[[], int], abandoned: Callable[[], bool]) -> None:
         """Turns until told to stop, then drains; `abandoned`: the daemon is dead, and its successor waits."""
         self._heart.start()
+        self._watch.start()
         while not stopping():
             self._wait(self.turn())
+        if abandoned():
+            self._survivor.look()
+            self._survivor.outlive()
+        self._watch.stop(0.0 if abandoned() else 2.0)
         self._drain(0.0 if abandoned() else self._config.drain_s)
         self._heart.stop(0.0 if abandoned() else 2.0)
 
@@ -100,6 +116,8 @@ class Link:
     def turn(self, *, at_once: bool = False) -> bool:
         """One round; False when there is nothing more to do at once."""
         now_s = self._clock.now_s()
+        self._survivor.look()
+        self._watch.look()
         self._hear()
         self._paths.turn(now_s)
         busy = self._spooler.turn(self.uplink.acknowledged, at_once=at_once)
@@ -114,13 +132,16 @@ class Link:
         self._post()
         self._release_when_halted()
         self._save(now_s)
+        self.telemetry.turn(self._shared.report.read() or Report(), self._orders)
         if self._status_file.due(now_s):
             self._status_file.write(self.standing())
         return busy
 
     def close(self) -> None:
         """Closes sockets and files; what the ring holds stays there."""
+        self._survivor.close()
         self._save(float("inf"))
+        self.telemetry.write(self._shared.report.read() or Report(), self._orders)
         logging.getLogger().removeHandler(self._trouble)
         for part in (self._experience, self._weights, self._cursors, self._spool):
             part.close()
@@ -172,6 +193,8 @@ class Link:
         )  # fmt: skip
 
     def _answer(self, answer: Answer) -> None:
+        if answer.revoked:
+            return self._lease.suspend()
         if answer.assignment is None or self._lost:
             self._lost = True
             return self._lease.lose()
@@ -181,6 +204,7 @@ class Link:
         except OSError as error:
             return log.error("the lease cannot be stored: %s; it is not used, free space", error)
         self._orders = replace(self._orders, clock_offset_s=answer.clock_offset_s)
+        self._heard_s = answer.sent_s
         if self._lease.record.token != old:
             log.info("lease %d of run %s", self._lease.record.token, self._lease.record.run)
             self._follow()
@@ -195,12 +219,13 @@ class Link:
             generation = old.generation + 1
             boot = boot_of(self._shared.boot, generation)
             self._orders = Orders(run=run, boot=boot, generation=generation, clock_offset_s=old.clock_offset_s)
-            self._heart.card = self._fleet_card()
+            self._heart.card = self._watch.card = self._fleet_card()
         else:
             self._orders = replace(old, run=run)
         self._spool.open_stream(self._live, self._ring.schema)
         root = self._config.root / "weights" / run
-        self.downlink = Downlink(root, run, self._config.link, schema=self._ring.schema.digest)
+        schema = self._ring.schema
+        self.downlink = Downlink(root, run, self._config.link, schema=schema.digest, action=schema.action)
 
     def _post(self) -> None:
         permit, counted_at = self.uplink.permits.get(self._live, (None, -1))
@@ -217,7 +242,11 @@ class Link:
             orders = replace(orders, weights=str(folder), weights_number=self.downlink.newest.number)
         if orders != self._orders or not self._posted:
             self._orders = orders
-            self._posted = self._shared.orders.post(orders)
+            self._posted = self._shared.orders.post(replace(orders, heard_s=self._heard_s))
+            self._posted_heard_s = self._heard_s
+        elif self._heard_s != self._posted_heard_s:  # nothing that control must have read before it releases a lease
+            self._shared.orders.post(replace(orders, heard_s=self._heard_s))
+            self._posted_heard_s = self._heard_s
 
     def _release_when_halted(self) -> None:
         report = self._shared.report.read()

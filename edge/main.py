@@ -2,7 +2,9 @@
 
 user-rl-edge run [--config FILE.json] [KEY=VALUE ...]
 user-rl-edge eval --weights FOLDER --episodes N --seed S [--json FILE] [--config FILE.json] [KEY=VALUE ...]
+user-rl-edge join FILE [--out BUNDLE]
 user-rl-edge clear --home FOLDER [--yes]
+user-rl-edge timings --home FOLDER [--json] [--last N]
 user-rl-edge status [--home FOLDER] [--json]
 user-rl-edge unit [--user NAME] [--install [--yes]] --config FILE.json
 user-rl-edge tunnel --learn-host [--config FILE.json] [KEY=VALUE ...]
@@ -15,6 +17,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import edge.daemon
@@ -22,8 +25,10 @@ from edge import status_command, unit_command
 from edge.config import EdgeConfig
 from edge.doctor.config import DoctorConfig
 from edge.fault import CLEARED, clear, read_fault
+from edge.join import add_join, run_join
 from edge.process import Exit, StopFlag, become_child, set_up_logging
 from edge.table import terminal_width
+from edge.timings_command import timings_arguments, timings_text
 from hal.make import CellConfig, cell_store
 from user_rl.config import Tree, build, compose, defaults
 from user_rl.errors import ConfigError, UserRlError
@@ -49,21 +54,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.command == "run" and args.parent:
         become_child(args.parent)
     try:
-        if args.command == "clear":
-            return _clear(args)
-        if args.command == "discover":
-            return _discover(args)
-        if args.command == "status":
-            return status_command.run_status(args, say=print)
-        if args.command == "unit":
-            ask = None if args.yes else _asked
-            return unit_command.run_unit(args, configuration(args.config, []), ask=ask, say=print)
-        tree = configuration(args.config, args.overrides)
-        if args.command == "run":
-            return edge.daemon.run(tree, stopping=StopFlag(signal.SIGTERM, signal.SIGINT))
-        if args.command == "tunnel":
-            return _learn_host(tree)
-        return _doctor(args, tree) if args.command == "doctor" else _evaluate(args, tree)
+        if args.command in WITHOUT_A_TREE:
+            return WITHOUT_A_TREE[args.command](args)
+        return OF_A_TREE[args.command](args, configuration(args.config, args.overrides))
     except UserRlError as error:
         print(f"user-rl-edge: {error}", file=sys.stderr)
         return Exit.CONFIG if isinstance(error, ConfigError) else Exit.CRASH
@@ -98,10 +91,33 @@ def _clear(args: argparse.Namespace) -> int:
     return Exit.CLEAN
 
 
+def _timings(args: argparse.Namespace) -> int:
+    print(timings_text(args))
+    return Exit.CLEAN
+
+
 def _asked(question: str) -> str:
     if not sys.stdin.isatty():
         raise ConfigError("this asks a person, and there is no terminal; look at what it does, then add --yes")
     return input(question)
+
+
+def _join(args: argparse.Namespace) -> int:
+    print(run_join(args))
+    return Exit.CLEAN
+
+
+def _status(args: argparse.Namespace) -> int:
+    return status_command.run_status(args, say=print)
+
+
+def _unit(args: argparse.Namespace) -> int:
+    ask = None if args.yes else _asked
+    return unit_command.run_unit(args, configuration(args.config, []), ask=ask, say=print)
+
+
+def _run(args: argparse.Namespace, tree: Tree) -> int:
+    return edge.daemon.run(tree, stopping=StopFlag(signal.SIGTERM, signal.SIGINT))
 
 
 def _sure(question: str) -> bool:
@@ -110,7 +126,7 @@ def _sure(question: str) -> bool:
     return input(question).strip().lower() in ("y", "yes")
 
 
-def _learn_host(tree: Tree) -> int:
+def _learn_host(_args: argparse.Namespace, tree: Tree) -> int:
     from user_rl.tunnels.learning import learn_host
 
     ssh = build(SshConfig, tree.get("tunnel", {}).get("ssh", {}), "tunnel.ssh.")
@@ -177,11 +193,13 @@ def _parser() -> argparse.ArgumentParser:
             _doctor_arguments(command)
         else:
             command.add_argument("--parent", type=int, metavar="PID", help="stop when this process, its parent, ends")
+    add_join(commands)
     status_command.add_status(commands)
     unit_command.add_unit(commands)
     cleared = commands.add_parser("clear", help="clear a latched fault, by the person who has looked at the robot")
     cleared.add_argument("--home", type=Path, required=True, help="the folder that the daemon has")
     cleared.add_argument("--yes", action="store_true", help="do not ask")
+    timings_arguments(commands.add_parser("timings", help="where the time of its steps went, and how late they began"))
     return parser
 
 
@@ -204,6 +222,14 @@ def _evaluation_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", type=Path, help="where to write the result; else it is printed")
     command.add_argument("--record", type=Path, metavar="FOLDER", help="a new log, for the rows of the first episodes")
     command.add_argument("--recorded", type=int, default=1, help="how many of them (default: %(default)s)")
+
+
+WITHOUT_A_TREE: dict[str, Callable[[argparse.Namespace], int]] = {
+    "clear": _clear, "discover": _discover, "join": _join, "status": _status, "timings": _timings, "unit": _unit,
+}  # fmt: skip
+OF_A_TREE: dict[str, Callable[[argparse.Namespace, Tree], int]] = {
+    "doctor": _doctor, "eval": _evaluate, "run": _run, "tunnel": _learn_host,
+}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the edge's processes tell each other through shared memory: the newest of each, never a queue.
 
-control -> link: `Card` once, `Report` often. link -> control: `Orders`. All of them are plain msgpack.
+control -> link: `Card` once, `Report` often. link -> control: `Orders`, and `StopOrder`, which cannot wait. All of them
+are plain msgpack.
 """
 
 from enum import StrEnum
@@ -19,6 +20,8 @@ class State(StrEnum):
     NO_PERMIT = "waiting for a permit"
     NO_SPACE = "waiting for space"
     NO_SENSOR = "waiting for a sensor"
+    HELD = "held by a watch"
+    HALTED = "halted by a watch"
     RUNNING = "running"
     DEMONSTRATING = "demonstrating"
     FAULT = "fault"
@@ -41,6 +44,13 @@ class Orders(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     finish: bool = False  # no further episode: a higher priority waits for this cell
     evaluate: bool = False  # the policy's mode, without exploration
     clock_offset_s: float = 0.0  # cloud time minus edge time
+    heard_s: float = 0.0  # when the fleet was last heard, on the machine's monotonic clock; 0: never
+
+
+class StopOrder(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Halt the robot now; see edge.stop."""
+
+    text: str  # who wants it and why
 
 
 class PartReport(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -65,6 +75,8 @@ class Report(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     late: int = 0  # steps that began after their deadline
     skipped: int = 0  # periods that were left out because of it
     held: int = 0  # times that the robot stood still because the ring was full
+    unserved: int = 0  # periods at which nothing was proposed and no operator acted: without an action
+    fired: int = 0  # times that a watch of edge.safety has begun to fire
     success: bool | None = None  # of the last whole episode
     parts: tuple[PartReport, ...] = ()  # all of them, or none before the cell is open
 

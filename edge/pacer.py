@@ -18,15 +18,18 @@ class Pacer:
         self.clock, self.period_s = clock, 1.0 / rate_hz
         self.late = self.skipped = 0
         self._start_s, self._count = clock.now_s(), 0
+        self.due_s = self._start_s  # when the step that runs now should have begun
 
     def restart(self) -> None:
         """The present is the start: an episode begins, or a wait has ended."""
         self._start_s, self._count = self.clock.now_s(), 0
+        self.due_s = self._start_s
 
     def wait(self) -> None:
         """Returns at the end of the current period."""
         self._count += 1
-        late_s = self.clock.now_s() - (self._start_s + self._count * self.period_s)
+        self.due_s = self._start_s + self._count * self.period_s
+        late_s = self.clock.now_s() - self.due_s
         if late_s > 0:
             self.late += 1
             missed = math.ceil(late_s / self.period_s - LATE_AT_ONCE)

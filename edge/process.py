@@ -3,12 +3,15 @@
 import logging
 import os
 import sys
+from collections.abc import Collection
 from enum import IntEnum
 from typing import NoReturn
 
 from user_rl.process import StopFlag, become_child, set_up_logging
 
-__all__ = ["Exit", "StopFlag", "become_child", "end_process", "set_up_logging", "try_realtime"]
+__all__ = [
+    "Exit", "StopFlag", "become_child", "end_process", "keep_off", "pin", "set_up_logging", "try_realtime",
+]  # fmt: skip
 
 FIFO_PRIORITY = 50
 
@@ -32,6 +35,26 @@ def try_realtime() -> None:
         os.sched_setscheduler(0, policy, os.sched_param(FIFO_PRIORITY))
     except PermissionError:
         log.warning("no FIFO scheduling for this user: steps may be late under load; give it an rtprio limit of 50")
+
+
+def pin(cpus: Collection[int]) -> None:
+    """Binds this thread, and those that it starts, to these processors, if any; one line where that is not allowed."""
+    if cpus:
+        _bind(set(cpus), f"control is not bound to cpus {sorted(cpus)}")
+
+
+def keep_off(cpus: Collection[int]) -> None:
+    """Leaves these processors to control: this process and its children use the others, if there are any."""
+    others = os.sched_getaffinity(0) - set(cpus)
+    if cpus and others:
+        _bind(others, f"cpus {sorted(cpus)} are not control's alone")
+
+
+def _bind(cpus: set[int], otherwise: str) -> None:
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        log.warning("%s: %s; this machine has %s", otherwise, error, sorted(os.sched_getaffinity(0)))
 
 
 def end_process(code: int) -> NoReturn:

@@ -4,8 +4,9 @@ An observation is copied into the ring's next slot at once, for a driver may reu
 follows when the step is over, then the slot is published. Counters are those of the ring's last row, so a restarted
 control goes on in the same boot with the next step and the next episode.
 
-Where no policy acted (demonstrations), version, hash and `action.proposed` are zeros. In a closing row everything but
-the observation and the counters is zero.
+A row's version is its proposal's, so it may change within an episode. Where nothing was proposed (demonstrations),
+version, hash and `action.proposed` are zeros. A closing row has the version of the row before it; everything else of it
+but the observation and the counters is zero.
 """
 
 import struct
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from edge.acting import Proposal
 from edge.ring import Ring
 from hal.cell import Observation
 from user_rl.errors import ConfigError
@@ -32,16 +34,14 @@ class Heading:
     run: str
     token: int
     klass: Klass
-    version: int = 0
-    version_hash: bytes = NO_HASH
     clock_offset_s: float = 0.0
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What happened after an observation. `proposed` is None where no policy was asked."""
+    """What happened after an observation. `proposal` is None where nothing was proposed."""
 
     stamp_s: float
-    proposed: Array | None
+    proposal: Proposal | None
     executed: Array
     sent: Array
     source: Source
@@ -62,9 +62,9 @@ class Recorder:
         self._columns = [(name, self._rows[name], self._rows[f"stamp.{name}"]) for name in names]
         self._actions = [self._rows[name] for name in ("action", "action.proposed", "action.sent")]
         self._zeros = np.zeros(ring.schema.action.shape, np.float32)
-        self._run = b""
+        self._run, self._hash = b"", NO_HASH
         self._heading: Heading | None = None
-        self.step = self.episode = self.frame = self._slot = 0
+        self.version = self.step = self.episode = self.frame = self._slot = 0
 
     def counters(self, generation: int) -> tuple[int, int]:
         """The next step and the next episode in the stream of `generation`."""
@@ -76,6 +76,7 @@ class Recorder:
     def begin(self, heading: Heading) -> None:
         """A new episode."""
         self._heading, self._run, self.frame = heading, name48("run", heading.run), 0
+        self.version, self._hash = 0, NO_HASH
         self.step, self.episode = self.counters(heading.generation)
 
     def observe(self, seen: Observation) -> None:
@@ -89,7 +90,11 @@ class Recorder:
         """Finishes and publishes a row of kind STEP."""
         slot, (executed, proposed, sent) = self._slot, self._actions
         executed[slot], sent[slot] = step.executed, step.sent
-        proposed[slot] = self._zeros if step.proposed is None else step.proposed
+        if step.proposal is None:
+            proposed[slot], self.version, self._hash = self._zeros, 0, NO_HASH
+        else:
+            proposed[slot] = step.proposal.action
+            self.version, self._hash = step.proposal.version, step.proposal.version_hash
         self._publish(slot, Kind.STEP, step.source, step.is_intervention, step)
 
     def close(self, seen: Observation) -> None:
@@ -106,7 +111,7 @@ class Recorder:
         after = (0.0, False, False, False) if step is None else (step.reward, step.done, step.truncated, step.success)
         self._header.pack_into(
             self.ring.bytes, slot * self._rows.itemsize, self.step, self.episode, self.frame, kind, source,
-            is_intervention, h.klass, h.version, h.version_hash, self._run, h.token, self._task,
+            is_intervention, h.klass, self.version, self._hash, self._run, h.token, self._task,
             0.0 if step is None else step.stamp_s, h.clock_offset_s, *after,
         )  # fmt: skip
         self.ring.publish(h.generation)

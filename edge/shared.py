@@ -1,70 +1,26 @@
 """The memory that joins the edge's three processes: one memfd, made by `halt`, mapped by control and link.
 
-Fixed part: the daemon's boot, the pulse, the ring's counters and three mailboxes. The ring follows it; control makes it
-when it knows how large a row is. Nothing here has a lock or a pointer, so any process may be killed at any instant and
-its successor goes on with what it finds.
+Fixed part: the daemon's boot, the pulse, the ring's counters, the stop, four mailboxes and the steps' timings. The ring
+follows it; control makes it when it knows how large a row is. Nothing here has a lock or a pointer, so any process may
+be killed at any instant and its successor goes on with what it finds.
 """
 
 import mmap
 import os
-import struct
-from typing import Generic, TypeVar
 
-import msgspec
-from xxhash import xxh3_64_intdigest
-
-from edge.orders import Card, Orders, Report
+from edge.mailbox import Mailbox
+from edge.orders import Card, Orders, Report, StopOrder
 from edge.ring import Ring, bytes_needed, capacity_of
+from edge.stop import Stop
+from edge.timings import BYTES, Timings
 from user_rl.errors import ConfigError, StorageError
 from user_rl.rows import Schema, schema_from_bytes
 
-M = TypeVar("M")
-
 _MAGIC = b"user-rl1"
 _BOOT, _CAPACITY, _PULSE, _COUNTERS = 8, 24, 64, 128  # bytes
-_CARD, _REPORT, _ORDERS, _RING = 4096, 4096 + 2**18, 4096 + 2**18 + 2**14, 2**19
+_STOP, _CONTROL_PID, _STOP_ORDER = 256, 320, 512
+_CARD, _REPORT, _ORDERS, _TIMINGS, _RING = 4096, 4096 + 2**18, 4096 + 2**18 + 2**14, 2**19, 2**21
 _FIXED = _RING
-
-
-class Mailbox(Generic[M]):
-    """The newest message of one writer: two slots in turn, one word that says which, a digest against tearing."""
-
-    def __init__(self, memory: memoryview, kind: type[M]) -> None:
-        self._sequence = memory[:8].cast("Q")
-        half = (len(memory) - 64) // 2 // 64 * 64
-        self._slots = [memory[64 : 64 + half], memory[64 + half : 64 + 2 * half]]
-        self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(kind)
-        self._seen, self._message = 0, None  # type: tuple[int, M | None]
-
-    @property
-    def seen(self) -> int:
-        """The number of the message that `read` returned last; `post` returned it to the writer."""
-        return self._seen
-
-    def post(self, message: M) -> int:
-        """Replaces the message and returns its number, which only grows. Only one process posts."""
-        data = msgspec.msgpack.encode(message)
-        number = self._sequence[0] + 1
-        slot = self._slots[number % 2]
-        if len(data) + 16 > len(slot):
-            raise StorageError(f"a {type(message).__name__} of {len(data)} bytes, allowed {len(slot) - 16}; shorten it")
-        struct.pack_into("<QQ", slot, 0, xxh3_64_intdigest(data), len(data))
-        slot[16 : 16 + len(data)] = data
-        self._sequence[0] = number
-        return number
-
-    def read(self) -> M | None:
-        """The newest whole message, None before the first; an unchanged one costs one look at one word."""
-        for _ in range(1000):
-            number = self._sequence[0]
-            if number == self._seen:
-                return self._message
-            slot = self._slots[number % 2]
-            digest, length = struct.unpack_from("<QQ", slot)
-            data = bytes(slot[16 : 16 + min(length, len(slot))])
-            if xxh3_64_intdigest(data) == digest:
-                self._seen, self._message = number, self._decoder.decode(data)
-        return self._message
 
 
 class Pulse:
@@ -92,19 +48,33 @@ class Shared:
             raise StorageError(f"file descriptor {fd} is no shared memory of this version; start user-rl-edge run")
         self._capacity = self._memory[_CAPACITY : _CAPACITY + 8].cast("Q")
         self._counters = self._memory[_COUNTERS : _COUNTERS + 128].cast("Q")
+        self._control_pid = self._memory[_CONTROL_PID : _CONTROL_PID + 8].cast("Q")
         self.pulse = Pulse(self._memory[_PULSE : _PULSE + 8])
         self.card = Mailbox(self._memory[_CARD:_REPORT], Card)
+        self.stop = Stop(
+            self._memory[_STOP : _STOP + 32].cast("Q"), Mailbox(self._memory[_STOP_ORDER:_CARD], StopOrder)
+        )
         self.report = Mailbox(self._memory[_REPORT:_ORDERS], Report)
-        self.orders = Mailbox(self._memory[_ORDERS:_RING], Orders)
+        self.orders = Mailbox(self._memory[_ORDERS:_TIMINGS], Orders)
+        self.timings = Timings(self._memory[_TIMINGS : _TIMINGS + BYTES])
 
     @property
     def boot(self) -> bytes:
         """The 16 random bytes of this daemon's life."""
         return bytes(self._memory[_BOOT : _BOOT + 16])
 
+    @property
+    def control_pid(self) -> int:
+        """The process id of the newest control; 0: there was none."""
+        return self._control_pid[0]
+
+    @control_pid.setter
+    def control_pid(self, pid: int) -> None:
+        self._control_pid[0] = pid
+
     def run(self) -> str:
         """The run that the cell works for now; empty: none."""
-        orders = Mailbox(self._memory[_ORDERS:_RING], Orders).read()  # its own: other threads log, too
+        orders = Mailbox(self._memory[_ORDERS:_TIMINGS], Orders).read()  # its own: other threads log, too
         return orders.run if orders else ""
 
     def make_ring(self, card: Card, ring_bytes: int) -> Ring:

@@ -197,6 +197,8 @@ def _checked_poll(teleop: Teleop) -> TeleopReading:
     took_s = time.monotonic() - start_s
     _require(took_s < _POLL_S, f"poll blocks for {took_s:.2g} s, allowed {_POLL_S} s")
     _require(not (reading.is_intervention and reading.action is None), "an intervention without an action")
+    held = reading.is_enabled or not reading.is_intervention
+    _require(held, "an intervention while the enabling device is not held")
     if reading.action is not None:
         try:
             teleop.action.check(reading.action)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from hal import plugins
+from hal.background import BackgroundCamera, BackgroundTeleop, blocks
 from hal.cell import Cell
 from hal.driver import Parts
 from hal.embodiment import Embodied, Layout
@@ -37,8 +38,11 @@ class CellConfig:
     layout: Layout | None = None  # what it has in common with the other cells of a run; None: they are all alike
 
 
-def make_cell(config: CellConfig, *, name: str, clock: Clock, seed: int) -> Cell:
-    """A closed cell, its robot guarded; raises ConfigError naming the key, its value and what is allowed."""
+def make_cell(config: CellConfig, *, name: str, clock: Clock, seed: int, background: bool = False) -> Cell:
+    """A closed cell, its robot guarded; raises ConfigError naming the key, its value and what is allowed.
+
+    `background`: cameras and operators whose drivers wait are read on threads of their own. Time must be real then.
+    """
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(3)]
     robot = make_robot(config.robot, Parts(clock=clock, seed=seeds[0], tool=tool_of(config.task)))
     hand = robot.hand if isinstance(robot, DeltaJoints) else robot
@@ -46,6 +50,9 @@ def make_cell(config: CellConfig, *, name: str, clock: Clock, seed: int) -> Cell
     parts = Parts(clock=clock, seed=seeds[2], robot=_sighted(hand, task), task=task)
     cameras = {key: make_camera(key, tree, parts) for key, tree in config.cameras.items()}
     teleop = make_teleop(config.teleop, parts) if config.teleop else None
+    if background:
+        cameras = {key: BackgroundCamera(c, clock=clock) if blocks(c) else c for key, c in cameras.items()}
+        teleop = BackgroundTeleop(teleop, clock=clock) if teleop is not None and blocks(teleop) else teleop
     if isinstance(robot, DeltaJoints) and teleop is not None:
         teleop = Translated(teleop, robot.spec.command, robot.steps)
     guarded = Guarded(_sighted(robot, task), config.guard, clock=clock)

@@ -39,7 +39,7 @@ class OperatedConfig:
 
 
 class Operated:
-    """See hal.task.Task and hal.task.Drives."""
+    """See hal.task.Task, hal.task.Drives and hal.task.GoesHome."""
 
     def __init__(self, config: OperatedConfig, robot: Robot, *, clock: Clock) -> None:
         self.config, self._robot, self._clock = config, robot, clock
@@ -58,10 +58,18 @@ class Operated:
         self._robot = robot
 
     def reset(self, seed: int) -> None:
-        if len(self._home):
+        if self.has_home:
             spread = self.config.spread
             self._go(self._home + np.random.default_rng(seed).uniform(-spread, spread, len(self._home)))
         self._clock.sleep_until(self._clock.now_s() + self.config.wait_s)
+
+    @property
+    def has_home(self) -> bool:
+        return len(self._home) > 0
+
+    def go_home(self) -> None:
+        if self.has_home:
+            self._go(self._home)
 
     def judge(self) -> Judgement:
         return Judgement(reward=0.0, done=False, success=False)

@@ -64,7 +64,17 @@ class Robot(Protocol):
 
 @runtime_checkable
 class TellsEmergencyStop(Protocol):
-    """A robot that can say, beside the rest, how its emergency stop stands. `user-rl-edge doctor` asks."""
+    """A robot that can say, beside the rest, how its emergency stop stands. Daemon and doctor ask."""
 
     def emergency_stop_pressed(self) -> bool:
         """Whether motion is barred by it; raises RobotUnreachable."""
+
+
+def tells_emergency_stop(robot: Robot) -> TellsEmergencyStop | None:
+    """The layer of `robot` that can say so, outermost first; None: no layer can."""
+    layer: object = robot
+    while layer is not None:
+        if isinstance(layer, TellsEmergencyStop):
+            return layer
+        layer = getattr(layer, "robot", None)
+    return None

@@ -37,6 +37,18 @@ class Task(Protocol):
 
 
 @runtime_checkable
+class GoesHome(Protocol):
+    """A task that can bring its robot to a safe pose, slowly and behind its guard."""
+
+    @property
+    def has_home(self) -> bool:
+        """Whether the configuration says where that is."""
+
+    def go_home(self) -> None:
+        """Goes there; raises RobotFault when it does not get there in time, and what the robot raises."""
+
+
+@runtime_checkable
 class Drives(Protocol):
     """A task whose resets move a real robot."""
 

@@ -20,6 +20,7 @@ class TeleopReading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     failure: bool = False
     rerecord_episode: bool = False
     terminate_episode: bool = False
+    is_enabled: bool = True  # the enabling device (dead-man) is held, or there is none: only then `action` counts
 
 
 class Teleop(Protocol):

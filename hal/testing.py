@@ -125,10 +125,11 @@ class FakeTask:
 
 @dataclass(frozen=True, kw_only=True)
 class FakeCameraConfig:
-    """The size of the pictures, and a fault that somebody outside can plant: while the file `fails_while` is there."""
+    """The pictures' size and rate, and a fault that somebody can plant: while the file `fails_while` is there."""
 
     height: int = 16
     width: int = 16
+    rate_hz: float = 0.0  # a read waits for the next picture; 0: there is a new one whenever somebody asks
     fails_while: str = ""
 
 
@@ -141,20 +142,29 @@ class FakeCamera:
         self.unreachable = False
         self._is_open = False
         self._spec = Image(name=f"observation.images.{name}", height=config.height, width=config.width)
+        self._due_s = 0.0
 
     @property
     def spec(self) -> Image:
         return self._spec
 
+    @property
+    def blocks(self) -> bool:
+        """See hal.background."""
+        return self.config.rate_hz > 0
+
     def open(self) -> None:
         self._check_answer()
-        self._is_open = True
+        self._is_open, self._due_s = True, self.clock.now_s()
 
     def read(self) -> Frame:
         if not self._is_open:
             raise HardwareError(f"{self._spec.name} is not open; call open() first")
         self._check_answer()
         self.frames += 1
+        if self.blocks:
+            self._due_s = max(self._due_s + 1 / self.config.rate_hz, self.clock.now_s())
+            self.clock.sleep_until(self._due_s)
         return Frame(stamp_s=self.clock.now_s(), pixels=np.full(self._spec.shape, self.frames % 256, np.uint8))
 
     def close(self) -> None:

@@ -37,6 +37,8 @@ class VideoConfig:
 class VideoCamera:
     """See hal.camera.Camera. `stamp_s` is when the frame was due."""
 
+    blocks = True  # while it decodes
+
     def __init__(self, config: VideoConfig, *, name: str, clock: Clock) -> None:
         self.config, self.clock = config, clock
         try:

@@ -66,3 +66,8 @@ def test_the_edge_is_imported_with_its_own_extra_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_gateways_process_imports_neither_torch_nor_ray() -> None:
+    look = "import sys, cloud.gateway_actor; sys.exit(bool({'torch', 'ray'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0

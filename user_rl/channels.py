@@ -1,8 +1,9 @@
 """Channels: ZeroMQ sockets under CURVE, both sides proven by their keys, every queue and size bounded.
 
 A channel has its own context, so its own I/O thread and its own ZAP handler: bulk on one never delays another. The
-handshake asks the ZAP handler, which asks `allowed()`; libzmq cannot drop a peer later, so each message's User-Id (the
-client's public key, set by the handshake) is held against `allowed()` again. Routing ids are the server's.
+handshake asks the ZAP handler, which asks `allowed()`; each message's User-Id (the client's public key, set by the
+handshake) is held against `allowed()` again, and so is each answer's receiver. Routing ids are the server's. What one
+peer may take is bounded by `user_rl.turnstile`, which also closes the connections of who is not allowed any more.
 
 A channel belongs to one thread; `allowed` is also called from the ZAP handler's thread. Bounds: `queue` messages per
 peer and direction, then a client's send says False and a server's receiver is held back by TCP; a frame over
@@ -12,18 +13,21 @@ above asks again.
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import zmq
 from zmq.utils import z85
 
 from user_rl.errors import ConfigError, UserRlError
 from user_rl.trust import CurveKeys
+from user_rl.turnstile import PeerLimits, Turnstile
 
 log = logging.getLogger(__name__)
 
 Allowed = Callable[[], Mapping[str, str]]  # client public key (z85) → identity; asked live
+TELL_S = 1.0  # between two complaints about too many messages
 KEYS_LOGGED = 1000  # different unknown keys that get a line each
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 CURVE_OVERHEAD_BYTES = 64  # command name, nonce, flags and MAC around a frame (33 in libzmq 4.3)
@@ -38,6 +42,7 @@ class ChannelConfig:
     handshake_s: float = 5.0  # also the pause after which a refused client tries again
     queue: int = 64  # messages
     max_frame_bytes: int = 2**24
+    limits: PeerLimits = field(default_factory=PeerLimits)  # of a server
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,22 @@ class Received:
 class ServerChannel:
     """The cloud's end: many clients, each proven."""
 
-    def __init__(self, address: str, keys: CurveKeys, allowed: Allowed, *, config: ChannelConfig | None = None) -> None:
+    def __init__(
+        self, address: str, keys: CurveKeys, allowed: Allowed, *, config: ChannelConfig | None = None,
+        complaint: Sequence[bytes | memoryview] = (),
+    ) -> None:  # fmt: skip
+        """`complaint`: what a peer hears, once a second at most, whose messages are dropped for being too many."""
+        config = config or ChannelConfig()
         self._context = zmq.Context()
         self._doorkeeper = _Doorkeeper(self._context, allowed)
-        self._socket = _socket(self._context, zmq.ROUTER, keys, config or ChannelConfig())
+        self._socket = _socket(self._context, zmq.ROUTER, keys, config)
         self._socket.curve_server = True
         self._socket.router_mandatory = True
+        self._socket.rcvhwm = min(config.queue, max(4, config.limits.peer_bytes // config.max_frame_bytes))
+        self._complaint = list(complaint)
+        self._turnstile = Turnstile(self._socket, config.limits, allowed)
+        self._told_s: dict[str, float] = {}  # by user: when it was told that it sends too much
+        self.limited = 0  # messages over a peer's limits, dropped
         try:
             _check_port(address)
             self._socket.bind(address)
@@ -74,27 +89,51 @@ class ServerChannel:
         return self._doorkeeper.refused
 
     @property
+    def connections(self) -> int:
+        """How many there are now, proven or not."""
+        return self._turnstile.connections
+
+    @property
     def socket(self) -> "zmq.Socket[bytes]":
         """For a poller only."""
         return self._socket
 
     def receive(self, timeout_s: float) -> Received | None:
-        """The next message, as soon as there is one; None when there is none, or when its sender is not allowed now."""
+        """The next message, as soon as there is one.
+
+        None when there is none, when its sender is not allowed now, or sends more than its share.
+        """
         if not self._socket.poll(round(timeout_s * 1e3)):
             return None
         peer, *frames = self._socket.recv_multipart(copy=False)
         user = self._doorkeeper.user_of(peer, frames)
-        return Received(peer.bytes, user, [frame.buffer for frame in frames]) if user is not None else None
+        if user is None:
+            return None
+        last, size = (frames or [peer])[-1], sum(map(len, frames))
+        if not self._turnstile.admits(str(last.get("User-Id")), peer.bytes, int(last.get(zmq.SRCFD)), size):
+            self._over_limit(peer.bytes, user)
+            return None
+        return Received(peer.bytes, user, [frame.buffer for frame in frames])
 
     def send(self, peer: bytes, frames: Sequence[bytes | memoryview]) -> bool:
-        """Queues an answer; False when the peer is gone or its queue is full. Never blocks."""
-        return _send(self._socket, [peer, *frames])
+        """Queues an answer; False when the peer is gone or not allowed now, or its queue is full. Never blocks."""
+        return self._turnstile.allows(peer) and _send(self._socket, [peer, *frames])
+
+    def _over_limit(self, peer: bytes, user: str) -> None:
+        self.limited += 1
+        now_s = time.monotonic()
+        if now_s - self._told_s.get(user, float("-inf")) >= TELL_S:
+            self._told_s[user] = now_s
+            log.warning("%s sends more than its share; %d messages are dropped by now", user, self.limited)
+            if self._complaint:
+                _send(self._socket, [peer, *self._complaint])
 
     def close(self) -> None:
         """Ends every connection at once; safe to call twice."""
         self._socket.close(linger=0)
         self._context.term()
         self._doorkeeper.join()
+        self._turnstile.join()
 
 
 class ClientChannel:
@@ -189,6 +228,7 @@ class _Doorkeeper:
         return [version, request_id, b"300", b"unknown key", b"", b""]
 
     def _look_up(self, key: str) -> str | None:
+        """Whose key this is now; None: nobody's."""
         try:
             return self._allowed().get(key)
         except (UserRlError, OSError) as error:

@@ -16,6 +16,7 @@ UserRlError
 │   └── SensorStale      a reading is too old to act on: hold or halt
 ├── NothingToDraw        no row matches yet: wait for rows, or ask for less
 ├── Unreachable          no answer from the other side: try again later
+├── Limited              too much at once from one name: go on more slowly
 └── LeaseLost            stop commanding the robot; ask for a new lease
 
 A message has four parts: which thing, what value, what was allowed, what to do.
@@ -84,6 +85,10 @@ class NothingToDraw(UserRlError):
 
 class Unreachable(UserRlError):
     """The other side does not answer."""
+
+
+class Limited(UserRlError):
+    """A caller asks for more than its share."""
 
 
 class LeaseLost(UserRlError):

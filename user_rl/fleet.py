@@ -2,24 +2,19 @@
 
 TLS both ways; the server must prove the bundle's `server_name` whatever the address, so a tunnel changes nothing. Every
 call raises Unreachable (no answer: try later), Unauthorized (this name may not), LeaseLost (a newer boot has taken this
-cell's place: stop) or WireError (the request makes no sense). Thread-safe; make it after a fork, never before.
+cell's place: stop) or WireError (the request makes no sense). Thread-safe; make it after a fork, never before. Of a
+fleet with several addresses the next one is taken when one does not answer.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args
-
-import grpc
+from typing import Any, Literal, get_args
 
 from user_rl import control_pb2 as pb
 from user_rl.ask import AcceleratorsAsk, Ask, RobotsAsk
-from user_rl.control_pb2_grpc import FleetStub
-from user_rl.errors import LeaseLost, Unauthorized, Unreachable, UserRlError, WireError
-from user_rl.trust import Bundle
+from user_rl.fleet_connection import FleetConnection
 
-Request = TypeVar("Request")
-Reply = TypeVar("Reply")
 LeaseState = Literal["free", "held", "releasing"]
 Kind = Literal["cell", "accelerator"]
 State = Literal["free", "leased", "degraded", "quarantined", "lost"]
@@ -28,19 +23,6 @@ Role = Literal["learner", "inference"]
 
 FAULT = "fault"  # the state of a cell that must not be leased
 ROBOT, TELEOP = "robot", "teleop"  # names of parts; the others are cameras
-OPTIONS = (
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.keepalive_time_ms", 10_000),  # finds a connection that died without a word
-    ("grpc.keepalive_timeout_ms", 5_000),
-)
-_ERRORS: dict[grpc.StatusCode, type[UserRlError]] = {
-    grpc.StatusCode.PERMISSION_DENIED: Unauthorized,
-    grpc.StatusCode.UNAUTHENTICATED: Unauthorized,
-    grpc.StatusCode.FAILED_PRECONDITION: LeaseLost,
-    grpc.StatusCode.INVALID_ARGUMENT: WireError,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,17 +212,16 @@ class Resource:
     accelerator: AcceleratorCard | None = None
 
 
-class FleetClient:
+class FleetClient(FleetConnection):
     """One enrolled name's calls to the fleet; `deadline_s` bounds each."""
 
-    def __init__(self, bundle: Bundle, *, deadline_s: float = 5.0) -> None:
-        self.address, self._deadline_s = bundle.fleet_address, deadline_s
-        credentials = grpc.ssl_channel_credentials(
-            bundle.ca_pem.encode(), bundle.key_pem.encode(), bundle.cert_pem.encode()
-        )
-        options = (*OPTIONS, ("grpc.ssl_target_name_override", bundle.server_name))
-        self._channel = grpc.secure_channel(self.address, credentials, options=options)
-        self._stub = FleetStub(self._channel)
+    def join(self, request: pb.JoinRequest) -> pb.JoinReply:
+        """A certificate for new keys, of a join file's holder; see user_rl.joining. The same keys may ask again."""
+        return self._call(self._stub.Join, request)
+
+    def renew_certificate(self, request: pb.JoinRequest) -> pb.JoinReply:
+        """A new certificate for a new TLS key of the same name."""
+        return self._call(self._stub.Renew, request)
 
     def register(self, card: Card) -> Registered:
         """Says what this cell is; needed after every start of the daemon and after any Unreachable; may be repeated."""
@@ -295,29 +276,6 @@ class FleetClient:
     def admit(self, resource: str) -> None:
         """A person ends a quarantine; a check that still fails brings it back."""
         self._call(self._stub.AdmitResource, pb.AdmitResourceRequest(id=resource))
-
-    def close(self) -> None:
-        """Ends the connection; safe to call twice."""
-        self._channel.close()
-
-    def __enter__(self) -> "FleetClient":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _call(self, method: "grpc.UnaryUnaryMultiCallable[Request, Reply]", request: Request) -> Reply:
-        try:
-            return method(request, timeout=self._deadline_s)
-        except grpc.RpcError as error:
-            raise self._translated(error) from error
-
-    def _translated(self, error: grpc.RpcError) -> UserRlError:
-        kind = _ERRORS.get(error.code(), Unreachable)
-        text = error.details() or error.code().name
-        if kind is Unreachable:
-            text = f"no answer from the fleet at {self.address}: {text}; see that user-rl fleet runs there, then again"
-        return kind(text)
 
 
 def card_to_proto(card: Card) -> pb.Card:

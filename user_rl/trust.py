@@ -1,7 +1,8 @@
 """Trust: the keys that a process holds, and the bundle file that carries them to a machine.
 
 A bundle is everything that one enrolled name needs: where the fleet is, whom to trust, and the name's own TLS and CURVE
-keys. It is made by the cloud's authority, is one file of mode 0600, and its secrets never appear in a repr or a log.
+keys. It is made by the cloud's authority, or by the machine itself with a join file (`user-rl-edge join`), which is a
+bundle too: of the name `join:NAME`, good for one call. One file of mode 0600; secrets never appear in a repr or a log.
 """
 
 import os
@@ -14,7 +15,7 @@ import zmq
 from user_rl.errors import ConfigError
 from user_rl.files import write_atomically
 
-Kind = Literal["edge", "run", "admin", "labeller", "server"]
+Kind = Literal["edge", "run", "admin", "labeller", "server", "inference", "join"]
 Z85Key = Annotated[str, msgspec.Meta(min_length=40, max_length=40)]
 NAME_PATTERN = (
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}\Z"  # fits a row's 48-byte column; no separator of streams or identities
@@ -44,14 +45,17 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     key_pem: str
     curve: CurveKeys
     server_curve_public: Z85Key
+    issued_s: float = 0.0  # wall clock of the authority
+    expires_s: float | None = None  # the certificate's end; None: made before names expired
+    more_addresses: tuple[str, ...] = ()  # of the same fleet, for when the first does not answer
 
     @property
     def identity(self) -> str:
         return f"{self.kind}:{self.name}"
 
-    def at(self, fleet_address: str) -> "Bundle":
+    def at(self, fleet_address: str, *more: str) -> "Bundle":
         """The same keys for a fleet that listens elsewhere now."""
-        return msgspec.structs.replace(self, fleet_address=fleet_address)
+        return msgspec.structs.replace(self, fleet_address=fleet_address, more_addresses=more)
 
     def __repr__(self) -> str:
         return f"Bundle({self.identity!r}, fleet_address={self.fleet_address!r}, public={self.curve.public!r})"

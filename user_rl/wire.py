@@ -26,7 +26,9 @@ Cursor = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]  # a step; -1: none
 Digest = Annotated[int, msgspec.Meta(ge=0)]  # 64 bits
 Blob = Annotated[bytes, msgspec.Meta(max_length=2**18)]
 
-RefusedCode = Literal["schema", "identity", "order", "digest", "run", "full", "malformed", "hello", "column", "busy"]
+RefusedCode = Literal[
+    "schema", "identity", "order", "digest", "run", "full", "malformed", "hello", "column", "busy", "limit"
+]
 
 
 class _Message(msgspec.Struct, array_like=True, tag=True, frozen=True, forbid_unknown_fields=True):
@@ -77,7 +79,7 @@ class Permit(_Message, frozen=True, tag="Permit"):
 
 
 class Refused(_Message, frozen=True, tag="Refused"):
-    """Why the last message about `stream` (empty: unknown) was dropped. `hello`: say Hello again."""
+    """Why the last message about `stream` (empty: unknown) was dropped. `hello`: say Hello again; `limit`: slower."""
 
     stream: Text
     code: RefusedCode
@@ -85,14 +87,14 @@ class Refused(_Message, frozen=True, tag="Refused"):
 
 
 class WeightsQuery(_Message, frozen=True, tag="WeightsQuery"):
-    """Is there a version of `run` newer than `have` (0: none)?"""
+    """Is there a version of `run` newer than `have`? 0: none is held, so only an anchor is of use."""
 
     run: Name
     have: Count
 
 
 class WeightsOffer(_Message, frozen=True, tag="WeightsOffer"):
-    """The newest version's manifest; empty: nothing newer."""
+    """The manifest of the version to use; empty: nothing newer."""
 
     manifest: Blob
 
@@ -139,6 +141,7 @@ WITH_PAYLOAD: Final = (Rows, WeightsPart, Label)  # one payload each; the others
 
 _codec: Codec[Message] = Codec(Message, WITH_PAYLOAD)
 encode, decode = _codec.encode, _codec.decode
+TOO_MUCH: Final = encode(Refused("", "limit", "more than this name's share of messages or bytes; go on more slowly"))
 
 
 def digest(payload: Buffer) -> int:

@@ -91,6 +91,24 @@ class Cells:
         """A person takes it out of use; its lease ends."""
         self.save(replace(self._records[cell], held=False, quarantine=Quarantine(cause="person", reason=why)))
 
+    def stop(self, cells: Sequence[str], why: str) -> None:
+        """A person has stopped these: as `quarantine`, all or none, until their edges confirm and a person admits."""
+        found = Quarantine(cause="person", reason=why, is_unconfirmed=True)
+        self.save(*(replace(self._records[cell], held=False, quarantine=found) for cell in cells))
+
+    def stop_confirmed(self, cell: str) -> None:
+        """The edge has carried its stop out: from now on its own latch holds it."""
+        record = self._records[cell]
+        if record.quarantine is not None and record.quarantine.is_unconfirmed:
+            self.save(replace(record, quarantine=replace(record.quarantine, is_unconfirmed=False)))
+
+    def expel(self, cell: str, why: str) -> None:
+        """Its name does not count any more: its lease ends, and signs of life under a new one bring it back."""
+        old = self._records[cell]
+        self._checks.miss(cell)
+        if old.held or old.quarantine is None:
+            self.save(replace(old, held=False, quarantine=old.quarantine or Quarantine(cause="lost", reason=why)))
+
     def admit(self, cell: str) -> None:
         """A person ends a quarantine; what is not confirmed has to be, within its time."""
         self.save(replace(self._records[cell], quarantine=None))

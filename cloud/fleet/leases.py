@@ -69,11 +69,7 @@ class Leases:
 
     def heartbeat(self, cell: str, boot: str, status: Status) -> Assignment:
         """A sign of life, and what the cell shall do; raises LeaseLost for a boot that is not the newest."""
-        record = self._cells.get(cell)
-        if record is None:
-            raise Unreachable(f"the fleet does not know the cell {cell}; register it again")
-        if boot != record.card.boot:
-            raise LeaseLost(_superseded(cell, boot, record))
+        self.check_boot(cell, boot)
         if max(status.token, status.released) > LARGEST_TOKEN:
             raise WireError(f"{cell} has heard of token {status.token}, allowed {LARGEST_TOKEN}; mend its lease file")
         if self._clock.now_s() - self._swept_s >= SWEEP_S:
@@ -82,6 +78,35 @@ class Leases:
         record = self._heard(self._cells[cell], status)
         self._note(cell, self._cells.state(record)[0])
         return self._assignment(record)
+
+    def check_boot(self, cell: str, boot: str) -> None:
+        """Raises Unreachable for a cell that never registered, LeaseLost for a boot that is not its newest."""
+        record = self._cells.get(cell)
+        if record is None:
+            raise Unreachable(f"the fleet does not know the cell {cell}; register it again")
+        if boot != record.card.boot:
+            raise LeaseLost(_superseded(cell, boot, record))
+
+    def has_cell(self, cell: str) -> bool:
+        """Whether it has ever registered."""
+        return cell in self._cells
+
+    def cells_of(self, run: str | None) -> tuple[str, ...]:
+        """What the run holds; None: every cell."""
+        return tuple(c.card.cell for c in (self._cells if run is None else self._cells.of(run)))
+
+    def stop(self, cells: Sequence[str], why: str) -> None:
+        """A person has stopped these robots: nobody has them until a person admits them."""
+        self._cells.stop(cells, why)
+
+    def unconfirmed_stop(self, cell: str) -> str:
+        """Why the cell was stopped, if its edge has not confirmed that; else nothing."""
+        found = self._cells[cell].quarantine
+        return found.reason if found is not None and found.is_unconfirmed else ""
+
+    def stop_confirmed(self, cell: str) -> None:
+        """The cell's edge has carried out its stop."""
+        self._cells.stop_confirmed(cell)
 
     def open_run(self, run: str, doors: RunDoors) -> None:
         """Where the run listens."""
@@ -137,6 +162,19 @@ class Leases:
     def admit(self, id: str) -> None:
         """A person ends a quarantine; a check that still fails brings it back."""
         self._owner(id).admit(id)
+
+    def expel(self, cell: str, why: str) -> None:
+        """Ends the lease of a cell that nobody may trust; it is leased again once it lives and all is well."""
+        self._cells.expel(cell, why)
+
+    def cells(self) -> list[str]:
+        """Every cell's name."""
+        return [record.card.cell for record in self._cells]
+
+    def held(self) -> dict[str, str]:
+        """What is leased, by id: to which run, under which token or for which role."""
+        cells = {c.card.cell: f"{c.run} under token {c.token}" for c in self._cells if c.held}
+        return cells | {d.card.id: f"{d.run} for {d.role}" for d in self._devices if d.run}
 
     def resources(self) -> list[Resource]:
         """Every cell, then every accelerator, by id."""

@@ -4,6 +4,7 @@ HOME/fleet holds `lock`, `fleet.sqlite`, `address.json` (where it listens, for `
 HOME/authority holds the keys.
 """
 
+import itertools
 import logging
 import os
 import threading
@@ -16,9 +17,11 @@ import grpc
 import msgspec
 
 from cloud.authority import Authority
+from cloud.fleet.callers import CallLimits
 from cloud.fleet.leases import FleetConfig, Leases
 from cloud.fleet.machine import report_own
 from cloud.fleet.service import FleetService
+from cloud.fleet.stops import WAITERS, WATCHES
 from cloud.fleet.store import Store
 from user_rl.clock import Clock, SystemClock
 from user_rl.control_pb2_grpc import add_FleetServicer_to_server
@@ -27,10 +30,11 @@ from user_rl.files import FileLock, write_atomically
 
 log = logging.getLogger(__name__)
 
-THREADS = 8
+THREADS = 8  # for calls that are answered at once
 STOP_GRACE_S = 1.0
 LOCK_WAIT_S = 3.0  # for a predecessor that is ending
 LOOK_EVERY_S = 0.5
+SEEN, SEEN_EVERY_LOOKS = "seen.json", 40  # when each name was last seen
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # otherwise a second fleet would listen on the same port
     ("grpc.max_receive_message_length", 2**16),
@@ -55,13 +59,14 @@ class ServeConfig:
     site: str = ""  # where this machine is, for its accelerators
     idle_exit_s: float | None = None  # ends by itself after so long without a lease and without a call
     leases: FleetConfig = field(default_factory=FleetConfig)
+    limits: CallLimits = field(default_factory=CallLimits)
 
 
 class FleetServer:
     """A running fleet; raises StorageBusy when the home has one, ConfigError when the address is taken."""
 
     def __init__(self, config: ServeConfig, *, clock: Clock) -> None:
-        folder = config.home / "fleet"
+        folder = self._folder = config.home / "fleet"
         self._lock = FileLock(folder / "lock", wait_s=LOCK_WAIT_S, clock=clock)
         self._server: grpc.Server | None = None
         self._store: Store | None = None
@@ -69,16 +74,24 @@ class FleetServer:
             undo.callback(self.close)
             authority = Authority(config.home / "authority")
             self._store = Store(folder / "fleet.sqlite")
-            self.service = FleetService(Leases(self._store, clock, config.leases), authority, clock=clock)
+            self.service = FleetService(
+                Leases(self._store, clock, config.leases), authority, clock=clock, limits=config.limits
+            )
             self._server, self.address = _listen(self.service, authority, config)
             said = Address(_reachable(self.address), os.getpid())
             write_atomically(address_path(config.home), msgspec.json.encode(said))
             undo.pop_all()
 
+    def keep_seen(self) -> None:
+        """Writes down when each name was last seen."""
+        self.service.callers.keep(self._folder / SEEN)
+
     def close(self) -> None:
         """Answers what has been asked, then ends; safe to call twice."""
         if self._server:
+            self.service.end_watches()
             self._server.stop(STOP_GRACE_S).wait()
+            self.keep_seen()
         if self._store:
             self._store.close()
         self._lock.release()
@@ -94,7 +107,10 @@ def serve(config: ServeConfig, stop: threading.Event, *, clock: Clock | None = N
     )
     machine.start()
     try:
+        looks = itertools.count(1)
         while not stop.wait(LOOK_EVERY_S):
+            if next(looks) % SEEN_EVERY_LOOKS == 0:
+                server.keep_seen()
             if config.idle_exit_s is not None and server.service.idle_s() > config.idle_exit_s:
                 log.info("nobody asked for %.0f s and no cell is leased: the fleet ends", config.idle_exit_s)
                 return
@@ -130,7 +146,8 @@ def _listen(service: FleetService, authority: Authority, config: ServeConfig) ->
 
 
 def _bind(service: FleetService, authority: Authority, address: str) -> tuple[grpc.Server, str]:
-    server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="fleet"), options=OPTIONS)
+    threads = THREADS + WATCHES + WAITERS  # started when they are needed; a stream has one to itself
+    server = grpc.server(ThreadPoolExecutor(threads, thread_name_prefix="fleet"), options=OPTIONS)
     add_FleetServicer_to_server(service, server)
     keys = authority.server_bundle
     credentials = grpc.ssl_server_credentials(

@@ -2,7 +2,7 @@
 
 The caller is the client certificate's common name, `kind:name`, and only the certificate under which that name is
 enrolled now counts. An edge speaks for its own cell, a run for itself, an admin for every run; runs and admins report
-accelerators, admins alone put things into quarantine and take them out.
+accelerators, admins alone put things into quarantine and take them out. A join file may join, and nothing else.
 """
 
 import dataclasses
@@ -15,11 +15,15 @@ from typing import TypeVar
 import grpc
 
 from cloud.authority import Authority
+from cloud.enrolments import Issued
+from cloud.fleet.callers import Callers, CallLimits
+from cloud.fleet.lease_history import LeaseHistory
 from cloud.fleet.leases import Leases
+from cloud.fleet.stop_calls import StopCalls
 from user_rl import control_pb2 as pb
 from user_rl.clock import Clock
 from user_rl.control_pb2_grpc import FleetServicer
-from user_rl.errors import LeaseLost, StorageFull, Unauthorized, UserRlError, WireError
+from user_rl.errors import LeaseLost, Limited, StorageFull, Unauthorized, UserRlError, WireError
 from user_rl.fleet import (
     AcceleratorCard,
     Accelerators,
@@ -39,6 +43,7 @@ FASTEST_HZ = 1e5  # of any control loop; above it, or not finite, a rate is a mi
 
 _CODES: dict[type[UserRlError], grpc.StatusCode] = {
     Unauthorized: grpc.StatusCode.PERMISSION_DENIED,
+    Limited: grpc.StatusCode.RESOURCE_EXHAUSTED,
     LeaseLost: grpc.StatusCode.FAILED_PRECONDITION,
     WireError: grpc.StatusCode.INVALID_ARGUMENT,
     StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -49,11 +54,15 @@ class FleetService(FleetServicer):
     """One lock around the rules; each call is short."""
 
     def __init__(
-        self, leases: Leases, authority: Authority, *, clock: Clock, wall: Callable[[], float] = time.time
-    ) -> None:
+        self, leases: Leases, authority: Authority, *, clock: Clock, wall: Callable[[], float] = time.time,
+        limits: CallLimits | None = None,
+    ) -> None:  # fmt: skip
         self._leases, self._authority, self._clock, self._wall = leases, authority, clock, wall
         self._lock = threading.Lock()
         self._called_s = clock.now_s()
+        self.audit, self.callers = authority.audit, Callers(authority, limits or CallLimits(), clock, wall)
+        self._stop_calls = StopCalls(self._answer, leases, self.audit, clock)
+        self._history = LeaseHistory(leases, authority)
 
     def idle_s(self) -> float:
         """Seconds since the last call of anyone enrolled; 0 while a run holds a cell."""
@@ -115,7 +124,8 @@ class FleetService(FleetServicer):
 
     def ListResources(self, request: pb.ListResourcesRequest, context: grpc.ServicerContext) -> pb.ListResourcesReply:
         def act(caller: str) -> pb.ListResourcesReply:
-            return pb.ListResourcesReply(resources=map(resource_to_proto, self._leases.resources()))
+            listed = [self.callers.warned(resource) for resource in self._leases.resources()]
+            return pb.ListResourcesReply(resources=map(resource_to_proto, listed))
 
         return self._answer(context, act)
 
@@ -136,6 +146,7 @@ class FleetService(FleetServicer):
             _allow_kind(caller, "admin")
             why = f": {request.reason}" if request.reason else ""
             self._leases.quarantine(request.id, f"taken out of use by {caller}{why}")
+            self.audit.write(caller, "quarantine", request.id, f"done{why}")
             return pb.QuarantineResourceReply()
 
         return self._answer(context, act)
@@ -144,24 +155,43 @@ class FleetService(FleetServicer):
         def act(caller: str) -> pb.AdmitResourceReply:
             _allow_kind(caller, "admin")
             self._leases.admit(request.id)
+            self._stop_calls.stops.withdraw(request.id)
+            self.audit.write(caller, "admit", request.id)
             return pb.AdmitResourceReply()
 
         return self._answer(context, act)
 
     def Watch(self, request: pb.WatchRequest, context: grpc.ServicerContext) -> Iterator[pb.Order]:
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+        return self._stop_calls.watch(request, context)
 
     def Confirm(self, request: pb.ConfirmRequest, context: grpc.ServicerContext) -> pb.ConfirmReply:
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+        return self._stop_calls.confirm(request, context)
 
     def StopRobots(self, request: pb.StopRobotsRequest, context: grpc.ServicerContext) -> Iterator[pb.Stopped]:
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+        return self._stop_calls.stop(request, context)
 
     def Join(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.JoinReply:
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+        def act() -> pb.JoinReply:
+            identity, cert_pem = self.callers.presented(context)
+            return _issued(self._authority.join(identity, cert_pem, request))
+
+        return self._guarded(context, act)
 
     def Renew(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.JoinReply:
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+        def act() -> pb.JoinReply:
+            identity, cert_pem = self.callers.presented(context)
+            self.callers.admit(identity, cert_pem)
+            return _issued(self._authority.renew(identity, cert_pem, request))
+
+        return self._guarded(context, act)
+
+    def still_knows(self, context: grpc.ServicerContext) -> bool:
+        """Whether the caller of a stream is still who it was when it began: enrolled, neither revoked nor expired."""
+        return self.callers.still_knows(context)
+
+    def end_watches(self) -> None:
+        """The fleet ends: nobody listens to it any more."""
+        self._stop_calls.stops.end()
 
     def report(self, cards: Sequence[AcceleratorCard]) -> float:
         """The fleet's own machine has these; returns after how many seconds it must be said again at the latest."""
@@ -169,20 +199,30 @@ class FleetService(FleetServicer):
             return self._leases.report(cards)
 
     def _answer(self, context: grpc.ServicerContext, act: Callable[[str], Reply]) -> Reply:
-        try:
-            caller = self._caller(context)
+        def locked() -> Reply:
+            caller = self.callers.admit(*self.callers.presented(context))
             with self._lock:
                 self._called_s = self._clock.now_s()
-                return act(caller)
+                self._history.expel_strangers()
+                try:
+                    return act(caller)
+                finally:
+                    self._history.note(caller)
+
+        return self._guarded(context, locked)
+
+    def _guarded(self, context: grpc.ServicerContext, act: Callable[[], Reply]) -> Reply:
+        try:
+            return act()
+        except Unauthorized as error:
+            self.audit.refused(self.callers.presented(context)[0], "call", str(error))
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         except UserRlError as error:
             context.abort(_CODES.get(type(error), grpc.StatusCode.UNAVAILABLE), str(error))
 
-    def _caller(self, context: grpc.ServicerContext) -> str:
-        auth = {key: bytes(next(iter(values), b"")) for key, values in context.auth_context().items()}
-        identity = auth.get("x509_common_name", b"").decode(errors="replace")
-        if not self._authority.knows(identity, auth.get("x509_pem_cert", b"")):
-            raise Unauthorized(f"{identity} is not enrolled with this certificate; enrol it and use its newest bundle")
-        return identity
+
+def _issued(issued: Issued) -> pb.JoinReply:
+    return pb.JoinReply(cert_pem=issued.cert_pem, expires_s=issued.expires_s)
 
 
 def _allow(caller: str, wanted: str) -> None:

@@ -36,6 +36,7 @@ class Quarantine:
 
     cause: Cause
     reason: str
+    is_unconfirmed: bool = False  # a stop that the edge has not confirmed: it is told when it listens
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from edge.doctor.measure import Series
 from edge.doctor.motion import Answer
 from edge.doctor.streams import call_row, jitter_row, ms, rate_row, stamps_row
 from hal.guard import GuardConfig
-from hal.robot import OnSilence, Robot, RobotSpec, TellsEmergencyStop
+from hal.robot import OnSilence, Robot, RobotSpec, tells_emergency_stop
 from user_rl.errors import SpecError
 from user_rl.specs import Array
 
@@ -35,13 +35,11 @@ def silence_row(spec: RobotSpec, *, allowed: bool) -> Row:
 
 def emergency_stop_row(robot: Robot) -> Row:
     """How the emergency stop stands, where some layer of the robot can say."""
-    layer: object = robot
-    while layer is not None:
-        if isinstance(layer, TellsEmergencyStop):
-            value = "pressed" if layer.emergency_stop_pressed() else "released"
-            fix = "see why it was pressed, release it, then again"
-            return judged(ROBOT, "emergency stop", holds=value == "released", value=value, allowed="released", fix=fix)
-        layer = getattr(layer, "robot", None)
+    pendant = tells_emergency_stop(robot)
+    if pendant is not None:
+        value = "pressed" if pendant.emergency_stop_pressed() else "released"
+        fix = "see why it was pressed, release it, then again"
+        return judged(ROBOT, "emergency stop", holds=value == "released", value=value, allowed="released", fix=fix)
     fix = "press it once by hand: the robot must stand still, and answer again when it is released"
     value = "not readable on this robot"
     return Row(about=ROBOT, check="emergency stop", result=Result.SKIP, value=value, allowed="released", fix=fix)

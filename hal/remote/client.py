@@ -145,6 +145,8 @@ class RemoteRobot:
 class RemoteCamera:
     """See hal.camera.Camera."""
 
+    blocks = True  # for the answer
+
     def __init__(self, config: RemoteConfig, *, name: str, clock: Clock) -> None:
         self._remote = _Remote(Link(config, config.part or f"cameras.{name}"), clock)
         served = self._remote.describe("camera", Image)
@@ -172,6 +174,8 @@ class RemoteCamera:
 class RemoteTeleop:
     """See hal.teleop.Teleop. `poll` waits for the answer at most `deadline_s`."""
 
+    blocks = True
+
     def __init__(self, config: RemoteConfig, *, clock: Clock) -> None:
         self._remote = _Remote(Link(config, config.part or "teleop"), clock)
         self._action = self._remote.describe("teleop", Box)
@@ -193,6 +197,7 @@ class RemoteTeleop:
             stamp_s=self._remote.stamp_s, action=_floats(values, self._action) if len(values) else None,
             is_intervention=reading.is_intervention, success=reading.success, failure=reading.failure,
             rerecord_episode=reading.rerecord_episode, terminate_episode=reading.terminate_episode,
+            is_enabled=reading.is_enabled,
         )  # fmt: skip
 
     def close(self) -> None:

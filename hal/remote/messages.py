@@ -101,6 +101,7 @@ class Reading(Reply, frozen=True, tag="Reading"):
     failure: bool = False
     rerecord_episode: bool = False
     terminate_episode: bool = False
+    is_enabled: bool = True
 
 
 class Sent(Reply, frozen=True, tag="Sent"):

@@ -124,7 +124,7 @@ class TeleopPart:
             self.teleop.action.check(hand.action)
         reading = Reading(
             request.call, clock.now_s(), hand.stamp_s, hand.is_intervention, hand.success, hand.failure,
-            hand.rerecord_episode, hand.terminate_episode,
+            hand.rerecord_episode, hand.terminate_episode, hand.is_enabled,
         )  # fmt: skip
         return reading, memoryview(b"") if hand.action is None else _bytes(hand.action)
 

@@ -1,8 +1,8 @@
 """soak: what weeks do to link's memory and to its round, in minutes: many runs, so many streams, and many rows.
 
-The real link over its real ring, spool, cursors and CURVE socket; the cloud is a process that acknowledges all at
-once, the fleet's answers are put in by hand. Each run records under a boot of its own, as a cell does that moves from
-run to run. Growth is counted from the second fifth of the runs on, when caches and the ring are warm.
+The real link over its real ring, spool, cursors and CURVE socket; the cloud is a process that acknowledges everything
+at once, the fleet's answers are put in by hand. Each run records under a boot of its own, as a cell does that moves
+from run to run. Growth is counted from the first fifth of the runs on, when caches and the ring are warm.
 """
 
 import argparse
@@ -143,7 +143,7 @@ def soak(root: Path, runs: int, rows: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """The command line."""
+    """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--runs", type=int, default=500)

@@ -13,7 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from cloud.authority import Authority, fingerprint
+from cloud.authority import Authority
+from cloud.certificates import fingerprint
 from user_rl.errors import ConfigError, StorageCorrupt
 
 NOW_S = 1_800_000_000.0
@@ -73,10 +74,12 @@ def test_a_clients_certificate_is_no_servers_and_no_authority(authority: Authori
     assert not basic.value.ca
 
 
-def test_certificates_hold_from_a_day_ago_for_ten_years(authority: Authority) -> None:
-    for pem in (authority.server_bundle.cert_pem, authority.mint("a", kind="run", fleet_address=ADDRESS).cert_pem):
+def test_certificates_hold_from_a_day_ago_for_ten_years_or_as_long_as_the_enrolment(authority: Authority) -> None:
+    client = authority.mint("a", kind="run", fleet_address=ADDRESS, valid_days=3.0)
+    for pem, days in ((authority.server_bundle.cert_pem, 3650), (client.cert_pem, 3)):
         assert certificate(pem).not_valid_before_utc.timestamp() == NOW_S - 86400
-        assert certificate(pem).not_valid_after_utc.timestamp() == NOW_S + 3650 * 86400
+        assert certificate(pem).not_valid_after_utc.timestamp() == NOW_S + days * 86400
+    assert (client.issued_s, client.expires_s) == (NOW_S, NOW_S + 3 * 86400)
 
 
 def test_everything_is_the_same_after_a_restart(authority: Authority) -> None:

@@ -55,17 +55,18 @@ def test_no_runs_is_said_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "start one with user-rl launch" in capsys.readouterr().out
 
 
-def test_enrolling_writes_a_private_bundle_and_says_what_to_do(
+def test_enrolling_writes_a_private_join_file_and_says_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "arm-1.bundle.json"
+    out = tmp_path / "arm-1.join.json"
     args = ["enroll", "arm-1", "--home", str(tmp_path / "home"), "--fleet", "gpu-box:50051", "--out", str(out)]
     assert main(args) == 0
     bundle = load_bundle(out)
-    assert (bundle.identity, bundle.fleet_address) == ("edge:arm-1", "gpu-box:50051")
+    assert (bundle.identity, bundle.fleet_address) == ("join:arm-1", "gpu-box:50051")
     assert stat.S_IMODE(os.stat(out).st_mode) == 0o600
     said = capsys.readouterr().out
-    assert "user-rl-edge run name=arm-1" in said
+    assert "good once, for 24 hours" in said
+    assert "user-rl-edge join arm-1.join.json" in said
     assert bundle.curve.secret not in said
 
 
@@ -73,8 +74,8 @@ def test_a_labeller_is_enrolled_as_one(tmp_path: Path, capsys: pytest.CaptureFix
     out = tmp_path / "c.json"
     args = ["enroll", "classifier", "--home", str(tmp_path / "home"), "--fleet", "gpu-box:50051", "--out", str(out)]
     assert main([*args, "--kind", "labeller"]) == 0
-    assert load_bundle(out).identity == "labeller:classifier"
-    assert "copy it to the machine that labels" in capsys.readouterr().out
+    assert load_bundle(out).identity == "join:classifier"
+    assert "copy it to the machine of labeller classifier" in capsys.readouterr().out
 
 
 def test_a_name_that_cannot_be_enrolled_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

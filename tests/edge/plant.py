@@ -1,5 +1,6 @@
 """A small cloud for a real daemon: authority, fleet, gateway and weights, all real, in threads of the test."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ import numpy as np
 
 from cloud.authority import Authority
 from cloud.fleet import FleetConfig, FleetServer, ServeConfig
+from cloud.fleet.ensure import admin_bundle
 from cloud.gateway import Gateway, GatewayConfig
 from cloud.weights import WeightStore
 from hal.make import CellConfig, make_cell
 from policies.config import ActorSpec
 from user_rl.ask import Ask, RobotsAsk
 from user_rl.clock import SystemClock
-from user_rl.fleet import FleetClient, Resource, RunDoors
+from user_rl.fleet import Doors, FleetClient, Resource, RunDoors
 from user_rl.log import Log, LogConfig, Reader, compare
 from user_rl.rows import Schema, make_schema
 from user_rl.trust import save_bundle
@@ -40,20 +42,24 @@ FAKE: dict[str, Any] = {
 
 
 class Plant:
-    """The cloud of one run, which leases the cell `arm`. `site`: another run's, whose fleet it shares."""
+    """The cloud of one run, which leases the cell `arm`. `site`: another run's, whose fleet it shares.
 
-    def __init__(self, path: Path, run: str = "run", site: "Plant | None" = None) -> None:
-        self.path, self.run = path, run
+    `host`: where the robot finds it; anything but the loopback listens on every address.
+    """
+
+    def __init__(self, path: Path, run: str = "run", site: "Plant | None" = None, host: str = "127.0.0.1") -> None:
+        self.path, self.run, self._host = path, run, host
+        self._bind = host if host == "127.0.0.1" else "0.0.0.0"
         self._clock = SystemClock()
         self.tokens: dict[str, int] = {}
         self.authority: Authority = site.authority if site else Authority(path / "cloud/authority")
         leases = FleetConfig(lease_ttl_s=600.0)
-        serve = ServeConfig(home=path / "cloud", leases=leases)
+        serve = ServeConfig(home=path / "cloud", leases=leases, listen=f"{self._bind}:0")
         self.server: FleetServer = site.server if site else FleetServer(serve, clock=self._clock)
         self._owns_server = site is None
         self.log = Log(path / run / "log", LogConfig())
         self.store = WeightStore(path / run / "weights")
-        address = self.server.address
+        address = self.server.address.replace(self._bind, host)
         self.fleet = FleetClient(self.authority.mint(run, kind="run", fleet_address=address))
         if site is None:
             save_bundle(self.authority.mint("arm", kind="edge", fleet_address=address), path / "arm.bundle")
@@ -63,12 +69,16 @@ class Plant:
         """A gateway that listens somewhere, and says so."""
         keys = self.authority.server_bundle.curve
         self.gateway = Gateway(
-            self.run, self.log, self.path / self.run / "weights", GatewayConfig(), keys=keys,
+            self.run, self.log, self.path / self.run / "weights", GatewayConfig(host=self._bind), keys=keys,
             allowed=self.authority.allowed, tokens=self.tokens.get, demonstrations=demonstrations, clock=self._clock,
         )  # fmt: skip
         self._thread = threading.Thread(target=self.gateway.run)
         self._thread.start()
-        self.fleet.open_run(self.run, RunDoors(doors=self.gateway.doors))
+        self.fleet.open_run(self.run, RunDoors(doors=self._doors()))
+
+    def _doors(self) -> Doors:
+        found = dataclasses.asdict(self.gateway.doors)
+        return Doors(**{name: address.replace(self._bind, self._host) for name, address in found.items()})
 
     def close_gateway(self) -> None:
         """Safe to call twice."""
@@ -99,6 +109,11 @@ class Plant:
     def cell(self) -> Resource:
         """What the fleet knows of the cell."""
         return next(r for r in self.fleet.list() if r.id == "arm")
+
+    def admit(self) -> None:
+        """A person ends the cell's quarantine."""
+        with FleetClient(admin_bundle(self.path / "cloud").at(self.server.address)) as admin:
+            admin.admit("arm")
 
     def publish(self, schema: Schema) -> None:
         """One more version."""
@@ -133,7 +148,9 @@ def plant(path: Path, **config: Any) -> Iterator[tuple[Plant, "Daemon"]]:  # noq
 class Daemon:
     """A real `user-rl-edge run`, and what can be done to it."""
 
-    def __init__(self, path: Path, changes: dict[str, Any]) -> None:
+    def __init__(self, path: Path, changes: dict[str, Any], prefix: Sequence[str] = ()) -> None:
+        """`prefix` starts the command in another network."""
+        self._prefix = list(prefix)
         self.home, self._log = path / "edge", path / "edge.log"
         self.tree = {"name": "arm", "bundle": str(path / "arm.bundle"), "home": str(self.home), **changes}
         self._config = path / "edge.json"
@@ -141,7 +158,7 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        argv = [sys.executable, "-m", "edge.main", "run", "--config", str(self._config)]
+        argv = [*self._prefix, sys.executable, "-m", "edge.main", "run", "--config", str(self._config)]
         with self._log.open("ab") as out:
             self.process = subprocess.Popen(argv, stdout=out, stderr=out, cwd=ROOT)
 
@@ -149,6 +166,10 @@ class Daemon:
     def said(self) -> str:
         """Everything that it has logged."""
         return self._log.read_text()
+
+    def forget(self) -> None:
+        """What it has said so far."""
+        self._log.write_text("")
 
     def child(self, name: str) -> int:
         """The process id of `control` or `link`, as soon as there is one."""

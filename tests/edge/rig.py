@@ -29,8 +29,8 @@ from user_rl.rows import Schema, make_schema
 from user_rl.specs import Array, Box, box
 from user_rl.versions import PolicySpec, Version
 
-STATE = box("state", [("x", "m", -100, 100), ("y", "m", -100, 100)])
-COMMAND = box("command", [("dx", "m", -1, 1), ("dy", "m", -1, 1)])
+STATE = box("state", [("tip.x", "m", -100, 100), ("tip.y", "m", -100, 100)])
+COMMAND = box("command", [("tip.delta.x", "m", -1, 1), ("tip.delta.y", "m", -1, 1)])
 SCHEMA = make_schema({"observation.state": STATE}, COMMAND)
 BOOT = "00" * 16
 
@@ -102,8 +102,9 @@ class LoggedTeleop:
 
     action: Box = COMMAND
 
-    def __init__(self, calls: list[str], script: Callable[[int, bool], dict[str, Any]]) -> None:
+    def __init__(self, calls: list[str], script: Callable[[int, bool], dict[str, Any]], clock: Clock) -> None:
         self._calls, self._script, self._polls, self._demonstrate = calls, script, 0, False
+        self._clock = clock
 
     def open(self) -> None:
         self._calls.append("teleop.open")
@@ -114,7 +115,9 @@ class LoggedTeleop:
 
     def poll(self) -> TeleopReading:
         self._calls.append("poll")
-        reading = TeleopReading(**{"stamp_s": 0.0, "action": None, **self._script(self._polls, self._demonstrate)})
+        reading = TeleopReading(
+            **{"stamp_s": self._clock.now_s(), "action": None, **self._script(self._polls, self._demonstrate)}
+        )
         self._polls += 1
         return reading
 
@@ -224,7 +227,7 @@ def bench(
     clock = ScriptClock()
     robot = LoggedRobot(calls, clock)
     task = LoggedTask(calls, robot, max_steps=max_steps, succeeds_at=succeeds_at)
-    teleop = None if script is None else LoggedTeleop(calls, script)
+    teleop = None if script is None else LoggedTeleop(calls, script, clock)
     cell = Cell(name="arm", robot=robot, task=task, teleop=teleop)
     edge = make_config(pace=pace, **config)
     shared = make_shared(bytes(16))

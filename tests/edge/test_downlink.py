@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from edge.config import LinkConfig
 from edge.downlink import Downlink
-from tests.edge.rig import SCHEMA, version
-from user_rl.versions import Version
+from tests.edge.rig import COMMAND, SCHEMA, version
+from user_rl.specs import box
+from user_rl.versions import PolicySpec, Version
 from user_rl.wire import Message, Refused, WeightsOffer, WeightsPart, WeightsQuery, WeightsRange
 
 CONFIG = LinkConfig(part_bytes=10, answer_s=5.0, weights_every_s=0.3, keep_versions=2)
@@ -43,7 +44,7 @@ class Store:
 
 
 def downlink(root: Path) -> Downlink:
-    return Downlink(root, "run", CONFIG, schema=SCHEMA.digest)
+    return Downlink(root, "run", CONFIG, schema=SCHEMA.digest, action=COMMAND)
 
 
 def exchange(machine: Downlink, store: Store, now_s: float, times: int = 50) -> None:
@@ -231,3 +232,73 @@ def test_any_file_arrives_whole_whenever_the_process_dies(
     exchange(machine, store, 0.0)
     assert machine.folder is not None
     assert (machine.folder / "weights.safetensors").read_bytes() == data
+
+
+def test_a_version_that_acts_by_another_box_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store, machine = Store(), downlink(tmp_path)
+    wider = box("command", [("dx", "m", -1, 1), ("dy", "m", -2, 1)])
+    store.publish(1, b"a", policy=PolicySpec(kind="mlp", action=wider, settings={}))
+    exchange(machine, store, 0.0)
+    assert (machine.newest, store.parts) == (None, 0)
+    assert "version 1 acts by dx -1 … 1, dy -2 … 1, allowed tip.delta.x -1 … 1, tip.delta.y -1 … 1, this cell's; run both" in caplog.text
+
+
+class PatchStore(Store):
+    """Also answers who has nothing: with the newest that stands alone."""
+
+    def answer(self, message: Message) -> tuple[Message, memoryview | None]:
+        if isinstance(message, WeightsQuery) and message.have == 0:
+            anchors = [n for n, (made, _) in self.files.items() if made.anchor]
+            return WeightsOffer(msgspec.json.encode(self.files[max(anchors)][0]) if anchors else b""), None
+        return super().answer(message)
+
+
+def test_a_version_on_a_base_that_is_here_is_taken(tmp_path: Path) -> None:
+    store, machine = PatchStore(), downlink(tmp_path)
+    store.publish(1, b"a" * 35)
+    exchange(machine, store, 0.0)
+    made = store.publish(2, b"b" * 35, anchor=False, parent=1)
+    exchange(machine, store, 1.0)
+    assert machine.newest == made
+
+
+def test_a_version_on_a_base_that_is_not_here_is_refused_and_the_newest_anchor_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, machine = PatchStore(), downlink(tmp_path)
+    store.publish(1, b"a" * 35)
+    exchange(machine, store, 0.0)
+    anchor = store.publish(5, b"c" * 35)
+    store.publish(7, b"b" * 35, anchor=False, parent=6)
+    store.parts = 0
+    exchange(machine, store, 1.0)
+    assert store.parts == 0
+    assert (
+        "version 7 builds on 6, allowed on one that is here (1); the newest that stands alone is asked" in caplog.text
+    )
+    assert machine.next(2.0) == (WeightsQuery("run", 0), None)
+    exchange(machine, store, 2.0)
+    assert machine.newest == anchor
+
+
+def test_a_base_whose_file_is_damaged_is_no_base(tmp_path: Path) -> None:
+    store, machine = PatchStore(), downlink(tmp_path)
+    first = store.publish(1, b"a" * 35)
+    exchange(machine, store, 0.0)
+    (tmp_path / "00000001/weights.safetensors").write_bytes(b"x" * 35)
+    store.publish(2, b"b" * 35, anchor=False, parent=1)
+    exchange(machine, store, 1.0)
+    assert machine.newest == first
+
+
+def test_an_older_anchor_never_replaces_what_is_newer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store, machine = PatchStore(), downlink(tmp_path)
+    store.publish(1, b"a" * 35)
+    exchange(machine, store, 0.0)
+    newer = store.publish(2, b"b" * 35, anchor=False, parent=1)
+    exchange(machine, store, 1.0)
+    store.publish(9, b"c" * 35, anchor=False, parent=8)
+    for at_s in range(2, 12):
+        exchange(machine, store, float(at_s))
+    assert machine.newest == newer
+    assert caplog.text.count("version 9 builds on 8") == 1  # once, however often it is offered

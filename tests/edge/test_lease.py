@@ -112,3 +112,17 @@ def test_a_lease_that_cannot_be_stored_is_not_used(path: Path) -> None:
     with pytest.raises(OSError, match=r"Not a directory|File exists"):
         lease.hear(assignment(), 100.0)
     assert lease.until_s == 0.0
+
+
+def test_a_name_that_the_fleet_does_not_know_suspends_the_lease_until_it_answers_again(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease = Lease(path)
+    lease.hear(assignment(), 100.0)
+    lease.suspend()
+    lease.suspend()
+    assert lease.until_s == 0.0
+    assert caplog.text.count("this cell is not enrolled any more and halts; enrol it again") == 1
+    assert not lease.releasing  # the fleet has not asked for it
+    lease.hear(assignment(), 200.0)
+    assert lease.until_s == 1100.0

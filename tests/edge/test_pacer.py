@@ -29,6 +29,17 @@ def test_a_step_that_is_a_little_late_begins_at_once_and_the_next_is_on_time_aga
     assert (pacer.late, pacer.skipped) == (1, 0)
 
 
+def test_a_step_knows_when_it_should_have_begun_whatever_was_left_out_meanwhile() -> None:
+    clock = FakeClock(5.0)
+    pacer = Pacer(clock, 10.0)
+    assert pacer.due_s == 5.0
+    clock.advance(0.37)
+    pacer.wait()
+    assert pacer.due_s == pytest.approx(5.1)
+    pacer.restart()
+    assert pacer.due_s == clock.now_s() == pytest.approx(5.4)
+
+
 def test_a_step_that_is_very_late_waits_for_the_next_deadline_and_what_was_missed_is_left_out() -> None:
     clock = FakeClock()
     pacer = Pacer(clock, 10.0)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from edge.acting import Proposal
 from edge.recorder import Heading, Recorder, Step, name48
 from hal.cell import Observation
 from tests.edge.test_ring import make_ring
@@ -24,12 +25,11 @@ def array(*values: float) -> Array:
 
 
 HEADING = Heading(
-    generation=4, run="r" * 48, token=2**60, klass=Klass.DEMONSTRATION, version=2**50,
-    version_hash=bytes(range(16)), clock_offset_s=-1.25,
+    generation=4, run="r" * 48, token=2**60, klass=Klass.DEMONSTRATION, clock_offset_s=-1.25,
 )  # fmt: skip
 STEP = Step(
-    stamp_s=7.5, proposed=array(0.1), executed=array(0.2), sent=array(0.3), source=Source.TELEOP,
-    is_intervention=True, reward=0.5, done=False, truncated=True, success=True,
+    stamp_s=7.5, proposal=Proposal(array(0.1), 2**50, bytes(range(16))), executed=array(0.2), sent=array(0.3),
+    source=Source.TELEOP, is_intervention=True, reward=0.5, done=False, truncated=True, success=True,
 )  # fmt: skip
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from edge.mailbox import Mailbox
 from edge.orders import Orders, Report, State
-from edge.shared import Mailbox, Shared, make_shared
+from edge.shared import Shared, make_shared
 from tests.edge.test_ring import SCHEMA, card, publish
 from user_rl.errors import ConfigError, StorageError
 from user_rl.rows import make_schema
@@ -54,7 +55,7 @@ def test_an_unchanged_message_is_the_same_object() -> None:
 def test_a_message_that_does_not_fit_is_refused_and_the_old_one_stays() -> None:
     box_ = mailbox(256)
     box_.post(Orders(token=1))
-    with pytest.raises(StorageError, match="a Orders of 332 bytes, allowed 48; shorten it"):
+    with pytest.raises(StorageError, match="a Orders of 341 bytes, allowed 48; shorten it"):
         box_.post(Orders(run="x" * 300))
     assert box_.read() == Orders(token=1)
 
@@ -116,7 +117,7 @@ def test_a_cell_whose_rows_changed_may_not_go_on_in_the_same_daemon(shared: Shar
 
 def test_other_memory_is_refused() -> None:
     fd = os.memfd_create("other")
-    os.ftruncate(fd, 2**20)
+    os.ftruncate(fd, 2**22)
     with pytest.raises(StorageError, match="is no shared memory of this version; start user-rl-edge run"):
         Shared(fd)
     os.close(fd)

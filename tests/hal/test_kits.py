@@ -345,6 +345,11 @@ class IntervenesWithEmptyHands(BrokenTeleop):
         return structs.replace(super().poll(), action=None, is_intervention=True)
 
 
+class IntervenesWithoutItsButton(BrokenTeleop):
+    def poll(self) -> TeleopReading:
+        return structs.replace(super().poll(), action=np.zeros(2, np.float32), is_intervention=True, is_enabled=False)
+
+
 class PollsBackwards(BrokenTeleop):
     def poll(self) -> TeleopReading:
         self.clock.advance(-1.0)  # type: ignore[attr-defined]
@@ -375,6 +380,7 @@ BROKEN_TELEOPS: dict[str, tuple[Callable[[], Teleop], str]] = {
     "keeps polling": (KeepsPolling, "poll after close does not raise HardwareError"),
     "close": (LetsGoOnce, "close a second time raises HardwareError: closed already"),
     "empty": (IntervenesWithEmptyHands, "an intervention without an action"),
+    "button": (IntervenesWithoutItsButton, "an intervention while the enabling device is not held"),
     "stamps": (PollsBackwards, "the stamps of readings go backwards"),
     "unbounded": (Unbounded, "a teleop's action.a is bounded by -1.0, inf"),
 }

@@ -61,6 +61,21 @@ def test_without_a_home_the_robot_stays_where_it_is() -> None:
     assert clock.now_s() == 3.0
 
 
+def test_it_goes_home_itself_at_once_and_not_to_a_scattered_start() -> None:
+    clock = FakeClock()
+    robot = FakeRobot(clock=clock)
+    robot.open()
+    task = Operated(OperatedConfig(home=(0.3, -0.2), spread=0.2, speed=0.5), robot, clock=clock)
+    assert task.has_home
+    task.go_home()
+    assert robot.read().values[:2].tolist() == pytest.approx((0.3, -0.2), abs=0.011)
+    assert clock.now_s() < 1.0  # nobody sets a scene
+    homeless = Operated(OperatedConfig(), robot, clock=clock)
+    assert not homeless.has_home
+    homeless.go_home()
+    assert robot.read().values[:2].tolist() == pytest.approx((0.3, -0.2), abs=0.011)
+
+
 def test_a_robot_that_does_not_get_home_is_halted_and_says_which_axis_is_away() -> None:
     clock = FakeClock()
     robot = FakeRobot(clock=clock)

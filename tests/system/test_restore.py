@@ -174,7 +174,7 @@ def test_a_robot_takes_the_weights_of_a_restored_run_over_the_lost_ones_that_it_
     back_up(folder, tmp_path / "kept")
     for _ in range(5):
         store = publish(2.0)
-    downlink = Downlink(tmp_path / "weights", "run", LinkConfig(), schema=SCHEMA.digest)
+    downlink = Downlink(tmp_path / "weights", "run", LinkConfig(), schema=SCHEMA.digest, action=policy.action)
     fetch(downlink, store, times)
     assert downlink.newest is not None
     assert downlink.newest.number == 6

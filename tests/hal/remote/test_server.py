@@ -210,7 +210,10 @@ def test_what_the_operator_says_and_does_crosses_by_its_name(bench: MakeBench) -
         TeleopReading(stamp_s=0.0, action=None, **{event: True})
         for event in ("success", "failure", "rerecord_episode", "terminate_episode")
     ] + [TeleopReading(stamp_s=0.0, action=FORWARD, is_intervention=True)]
+    b.teleop.says.append(TeleopReading(stamp_s=0.0, action=FORWARD, is_enabled=False))
     said = [teleop.poll() for _ in range(5)]
+    assert all(reading.is_enabled for reading in said)
+    assert not teleop.poll().is_enabled
     events = ("is_intervention", "success", "failure", "rerecord_episode", "terminate_episode")
     assert [[e for e in events if getattr(r, e)] for r in said] == [
         ["success"], ["failure"], ["rerecord_episode"], ["terminate_episode"], ["is_intervention"]
