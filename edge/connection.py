@@ -17,7 +17,7 @@ BURST = 200  # messages in one direction before the other has its turn
 
 
 class Machine(Protocol):
-    """What decides: edge.uplink, edge.downlink."""
+    """What decides: edge.uplink, user_rl.downlink."""
 
     def next(self, now_s: float) -> tuple[Message, bytes | None] | None:
         """What to say now, without taking it as said."""

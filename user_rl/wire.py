@@ -5,6 +5,8 @@ Digests, order, identity and schema are the receiver's to hold against what it k
     edge → gateway   Hello, Rows + records              gateway → edge   Welcome, Ack, Permit, Refused
     edge → weights   WeightsQuery, WeightsRange         weights → edge   WeightsOffer, WeightsPart + bytes, Refused
     labeller → labels  Label + values                   labels → labeller  Labelled, Refused
+    edge → inference  Probe, Infer + observation        inference → edge   Probed, Actions + chunk, Declined
+    inference → weights  GuestsQuery                    weights → inference  Guests
 """
 
 from typing import Annotated, Final, Literal
@@ -133,11 +135,85 @@ class Labelled(_Message, frozen=True, tag="Labelled"):
     verdicts: Blob
 
 
+DeclinedCode = Literal["late", "busy", "schema", "identity", "run", "malformed", "weights"]
+Steps = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+
+
+class Probe(_Message, frozen=True, tag="Probe"):
+    """Are you there, and how quick? `schema` (Schema.encoded) comes with the first one and when it was asked for."""
+
+    run: Name
+    cell: Name
+    sent_s: Seconds  # of the sender's clock; it comes back
+    schema: Blob
+
+
+class Probed(_Message, frozen=True, tag="Probed"):
+    """Here I am. A version of 0: there are no weights yet."""
+
+    sent_s: Seconds
+    version: Count
+    spent_s: Seconds  # from an observation's arrival to its answer, p95 of the newest
+    takes_prefix: bool  # whether its policy completes a chunk whose first actions are given
+    knows_schema: bool
+
+
+class Infer(_Message, frozen=True, tag="Infer"):
+    """Asks for the actions that follow from the observation in the payload (user_rl.seen), within `within_s`.
+
+    `step` counts the cell's control steps in this boot. The payload's last bytes are the first `prefix` actions of the
+    chunk, which will run before the answer can come: float32 [prefix, A]. Only a policy that takes them is sent any.
+    """
+
+    run: Name
+    cell: Name
+    boot: Name
+    step: Count
+    sent_s: Seconds
+    within_s: Seconds
+    horizon: Steps
+    explore: bool
+    schema: Name  # Schema.digest
+    fields: Annotated[tuple[tuple[Name, Name, Count], ...], msgspec.Meta(max_length=64)]  # name, codec, bytes
+    prefix: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+
+
+class Actions(_Message, frozen=True, tag="Actions"):
+    """The payload is a chunk, float32 [horizon, A], for `step` and what follows, by weights `version`."""
+
+    step: Count
+    version: Positive
+    version_hash: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    horizon: Steps
+    spent_s: Seconds  # from the observation's arrival to this answer
+
+
+class Declined(_Message, frozen=True, tag="Declined"):
+    """Why the observation of `step` is not answered."""
+
+    step: Count
+    code: DeclinedCode
+    text: Text
+
+
+class GuestsQuery(_Message, frozen=True, tag="GuestsQuery"):
+    """Asks, for an inference server of its own, which cells `run` holds now."""
+
+    run: Name
+
+
+class Guests(_Message, frozen=True, tag="Guests"):
+    """{CURVE public key: cell}: whoever is enrolled now and leased by the run."""
+
+    cells: Annotated[dict[str, str], msgspec.Meta(max_length=4000)]
+
+
 Message = (
     Hello | Welcome | Rows | Ack | Permit | Refused | WeightsQuery | WeightsOffer | WeightsRange | WeightsPart
-    | Label | Labelled
+    | Label | Labelled | Probe | Probed | Infer | Actions | Declined | GuestsQuery | Guests
 )  # fmt: skip
-WITH_PAYLOAD: Final = (Rows, WeightsPart, Label)  # one payload each; the others have none
+WITH_PAYLOAD: Final = (Rows, WeightsPart, Label, Infer, Actions)  # one payload each; the others have none
 
 _codec: Codec[Message] = Codec(Message, WITH_PAYLOAD)
 encode, decode = _codec.encode, _codec.decode

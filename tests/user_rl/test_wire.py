@@ -25,6 +25,13 @@ ONE_OF_EACH: list[Message] = [
     wire.WeightsPart(1, 0, 12),
     wire.Label("run", b"{}", "arm/b/run", 7),
     wire.Labelled("reward@classifier-3", 4, b"\0\2"),
+    wire.Probe("run", "arm", 12.5, b"schema"),
+    wire.Probed(12.5, 0, 0.004, True, False),
+    wire.Infer("run", "arm", "00" * 16, 7, 12.5, 0.3, 10, True, "ab" * 16, (("observation.state", "raw", 7),), 2),
+    wire.Actions(7, 3, b"0123456789abcdef", 10, 0.004),
+    wire.Declined(7, "late", "why"),
+    wire.GuestsQuery("run"),
+    wire.Guests({"k" * 40: "arm"}),
 ]
 
 
