@@ -18,6 +18,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from cloud.config import LaunchConfig, algorithm_config
 from cloud.gang import Gang
 from cloud.gateway_actor import GatewayActor, GatewayPlan
+from cloud.inference.actor import INFERENCE, InferenceActor, places_of
 from cloud.learner import Learner
 from cloud.run import RunFolder
 from user_rl.clock import SystemClock
@@ -64,10 +65,14 @@ class Cloud:
         """Brings Ray up: before this process has gRPC threads, which Ray's forks would inherit half of."""
         self._folder, self._config = folder, config
         self._ports = _free_ports(config)
+        inference = config.inference
+        self._inference_port = _port(config.gateway.host, inference.port) if inference.serve else None
+        self._places = places_of(config, self._inference_port)
         _init_ray(config, folder.name)
         self._seen: dict[str, Any] = {}
         self._gateway: Any = None
         self._learner: Any = None
+        self._inference: Any = None
         self._gang: Gang | None = None
         self._runs: dict[str, Any] = {}  # what each actor's `run` will return
 
@@ -76,12 +81,16 @@ class Cloud:
         """Where edges find the gateway's sockets."""
         host = self._config.gateway.advertise or self._config.gateway.host
         experience, weights = (f"tcp://{host}:{port}" for port in self._ports)
-        return RunDoors(doors=Doors(experience=experience, weights=weights))
+        return RunDoors(doors=Doors(experience=experience, weights=weights), inference=self._places)
 
     def start(self) -> None:
         """Starts the gateway: robots may come."""
         self._gateway = _actor(GatewayActor, GATEWAY).remote(str(self._folder.root), self._plan(), self._ports)
         self._runs[GATEWAY] = self._gateway.run.remote()
+        if self._inference_port is not None:
+            place = _actor(InferenceActor, INFERENCE)
+            self._inference = place.remote(str(self._folder.root), self._config, self._inference_port)
+            self._runs[INFERENCE] = self._inference.run.remote()
 
     def _plan(self) -> GatewayPlan:
         config = self._config
@@ -119,8 +128,9 @@ class Cloud:
         return LEARNER in self._runs and self._runs[LEARNER] in ended
 
     def status(self) -> dict[str, Any]:
-        """What both say; an actor that is just being started again keeps its last word."""
-        for actor, name in ((self._learner, LEARNER), (self._gateway, GATEWAY)):
+        """What all say; an actor that is just being started again keeps its last word."""
+        served = [] if self._inference is None else [(self._inference, INFERENCE)]
+        for actor, name in ((self._learner, LEARNER), (self._gateway, GATEWAY), *served):
             try:
                 if actor is None:
                     self._seen["phase"] = f"{name} waits for its accelerators"
@@ -138,13 +148,14 @@ class Cloud:
 
     def close(self) -> None:
         """Ends the gateway after its last commit, and Ray; safe to call twice."""
-        if self._gateway is not None:
-            try:
-                _get(self._gateway.stop.remote(), STOP_S)
-                _get(self._runs[GATEWAY], STOP_S)
-            except (GetTimeoutError, RayActorError, UserRlError):
-                pass  # whatever it had acknowledged is on disk
-            self._gateway = self._learner = None
+        for actor, name in ((self._inference, INFERENCE), (self._gateway, GATEWAY)):
+            if actor is not None:
+                try:
+                    _get(actor.stop.remote(), STOP_S)
+                    _get(self._runs[name], STOP_S)
+                except (GetTimeoutError, RayActorError, UserRlError):
+                    pass  # whatever the gateway had acknowledged is on disk
+        self._gateway = self._learner = self._inference = None
         ray.shutdown()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from cloud.inference.guests import INFERENCE, guests_of
 from cloud.ingest import Answer, Ingest
 from cloud.ingest import GatewayConfig as GatewayConfig
 from cloud.label_door import LabelDoor, LogQuestions
@@ -28,6 +29,8 @@ from user_rl.log.upkeep import Upkeep
 from user_rl.trust import CurveKeys
 from user_rl.wire import (
     TOO_MUCH,
+    Guests,
+    GuestsQuery,
     Message,
     Refused,
     WeightsOffer,
@@ -164,13 +167,17 @@ class Gateway:
 
 
 class WeightsDoor:
-    """The weights socket: which version is offered, and parts of its file. A cell reads while the run has it leased."""
+    """The weights socket: which version is offered, and parts of its file. A cell reads while the run has it leased.
+
+    A server that infers reads, too, and asks here whom it may answer.
+    """
 
     def __init__(
         self, run: str, store: WeightStore, config: GatewayConfig, *,
         keys: CurveKeys, allowed: Allowed, tokens: Callable[[str], int | None],
     ) -> None:  # fmt: skip
         self._run, self._store, self._config, self._tokens = run, store, config, tokens
+        self._allowed = allowed
         self._channel = ServerChannel(
             f"tcp://{config.host}:{config.weights_port}", keys, allowed, config=ChannelConfig(limits=config.limits),
             complaint=TOO_MUCH,
@@ -207,10 +214,15 @@ class WeightsDoor:
             return encode(Refused("", "order", str(error)[:2000]))
 
     def _answer(self, user: str, message: Message) -> list[bytes | memoryview]:
-        if not isinstance(message, WeightsQuery | WeightsRange):
+        if not isinstance(message, WeightsQuery | WeightsRange | GuestsQuery):
             raise WireError(f"{type(message).__name__} at the weights socket, allowed WeightsQuery and WeightsRange")
         if message.run != self._run:
             return encode(Refused("", "run", f"weights of run {message.run}, allowed {self._run}; ask its own gateway"))
+        if isinstance(message, GuestsQuery):
+            if not user.startswith(INFERENCE):
+                text = f"the guests of {self._run} are not for {user}, allowed {INFERENCE}NAME; enrol it so"
+                return encode(Refused("", "identity", text))
+            return encode(Guests(guests_of(self._allowed, self._tokens)))
         if not self._may_read(user):
             text = f"weights for {user}, allowed the cells that {self._run} has leased, itself and admins; lease it"
             return encode(Refused("", "identity", text))

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cloud.estop_arguments import add_estop
+from cloud.inference.arguments import add_serve
 from cloud.resources_arguments import add_resources
 from cloud.trust_arguments import add_trust
 from cloud.weights_arguments import add_weights
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     add_resources(commands, home=HOME).set_defaults(command=_resources)
     add_estop(commands, home=HOME).set_defaults(command=_estop)
     add_weights(commands).set_defaults(command=_weights)
+    add_serve(commands, home=HOME).set_defaults(command=_serve_inference)
     for added in add_trust(commands, home=HOME):
         added.set_defaults(command=_trust)
     return parser
@@ -159,6 +161,12 @@ def _fleet(args: argparse.Namespace) -> int:
     from cloud.fleet.__main__ import main as serve
 
     return serve(["--home", str(Path(args.home).expanduser()), "--listen", args.listen, "--site", args.site])
+
+
+def _serve_inference(args: argparse.Namespace) -> int:
+    from cloud.inference.serve import serve
+
+    return serve(args)
 
 
 def _resources(args: argparse.Namespace) -> int:
