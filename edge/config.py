@@ -5,6 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from edge.inference.config import InferenceConfig
 from edge.safety import SafetyConfig
 from edge.telemetry import TelemetryConfig
 from hal.embodiment import Layout
@@ -84,6 +85,7 @@ class EdgeConfig:
     ring_bytes: int = 64 * 2**20
     spool_bytes: int = 8 * 2**30
     link: LinkConfig = field(default_factory=LinkConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
     safety: SafetyConfig = field(default_factory=SafetyConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
 

@@ -99,12 +99,12 @@ def run(tree: Mapping[str, Any], *, stopping: Callable[[], int], programs: Progr
         path = config.root / "config.json"
         write_atomically(path, json.dumps(tree, indent=1).encode(), mode=0o600)
         tail = ["--shared", str(shared.fd), "--config", str(path), "--parent", str(os.getpid())]
-        fds = (shared.fd, lock.fd)
+        fds = (*shared.fds, lock.fd)
         control = Child("control", [*programs.control, *tail], fds)
         link = Child("link", [*programs.link, *tail], fds)
         return Daemon(config, shared, control, link).run(stopping)
     finally:
-        os.close(shared.fd)
+        shared.close()
         lock.release()
 
 

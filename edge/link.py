@@ -20,10 +20,10 @@ from msgspec.structs import replace
 
 from edge.config import EdgeConfig
 from edge.connection import Connection
-from edge.downlink import Downlink
 from edge.heart import Answer, Heart
+from edge.inference.courier import Errand, make_courier
 from edge.last import Survivor
-from edge.lease import Lease
+from edge.lease import Lease, Record
 from edge.orders import Card, Orders, PartReport, Report, State
 from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging
 from edge.ring import Ring
@@ -35,6 +35,7 @@ from edge.watch import Watch
 from user_rl import fleet
 from user_rl.clock import Clock, SystemClock
 from user_rl.config import build
+from user_rl.downlink import Downlink
 from user_rl.errors import ConfigError, StorageFull, UserRlError
 from user_rl.files import free_bytes
 from user_rl.log import Cursors, Log, LogConfig
@@ -71,6 +72,7 @@ class Link:
         self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s, keep)
         self._watch = Watch(lambda: self._heart.bundle, self._heart.card, shared.stop, config.root, self._clock)
         self._survivor = Survivor(shared)
+        self._courier = make_courier(shared, ring.schema, config, bundle, card.rate_hz, self._clock)
         self._posted = 0
         self._posted_heard_s = 0.0
         self._saved_s = 0.0
@@ -81,6 +83,8 @@ class Link:
         """Turns until told to stop, then drains; `abandoned`: the daemon is dead, and its successor waits."""
         self._heart.start()
         self._watch.start()
+        if self._courier is not None:
+            self._courier.start()
         while not stopping():
             self._wait(self.turn())
         if abandoned():
@@ -126,6 +130,8 @@ class Link:
     def close(self) -> None:
         """Closes sockets and files; what the ring holds stays there."""
         self._survivor.close()
+        if self._courier is not None:
+            self._courier.stop()
         self._save(float("inf"))
         self.telemetry.write(self._shared.report.read() or Report(), self._orders)
         for part in (self._experience, self._weights, self._cursors, self._spool):
@@ -155,11 +161,19 @@ class Link:
         report = self._shared.report.read() or Report()
         record = self._lease.record
         self._heart.status = fleet.Status(
-            state=report.state, reason=report.reason or self._spooler.blocked, episode=report.episode,
+            state=report.state, reason=report.reason or self._spooler.blocked or self._told_by_courier(record),
+            episode=report.episode,
             version=report.version, rows=self._ring.head, spool_bytes=self._spool.size_bytes(),
             token=record.token, released=record.released, disk_free_bytes=free_bytes(self._config.root),
             parts=tuple(_part(part) for part in report.parts),
         )  # fmt: skip
+
+    def _told_by_courier(self, record: Record) -> str:
+        """Who acts, as the courier has chosen; it hears for whom, and who may."""
+        if self._courier is None:
+            return ""
+        self._courier.errand = Errand(run=record.run, boot=self._orders.boot, places=record.inference)
+        return self._courier.words
 
     def _answer(self, answer: Answer) -> None:
         if answer.revoked:
