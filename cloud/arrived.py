@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from user_rl.errors import WireError
+from cloud.row_checks import Refusal
+from user_rl.errors import SchemaMismatch, WireError
 from user_rl.log import Log
 from user_rl.log.coded import Coded
 from user_rl.log.peer import coded_from_peer
 from user_rl.rows import Schema
 from user_rl.specs import Array
-
-FLAGS = ("source", "is_intervention", "kind", "klass", "next.done", "next.truncated", "next.success")
+from user_rl.wire import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +39,18 @@ class Arrived:
             log.append_parts(stream, self.part)
 
 
-def arrived_from(payload: memoryview, count: int, schema: Schema, *, coded: bool) -> Arrived:
-    """The rows in a payload.
-
-    Raises SchemaMismatch for codecs that cannot be used here, WireError for whatever else is wrong with it.
-    """
-    if coded:
-        part = coded_from_peer(payload, count, schema)
-        return Arrived(part.plain, part)
-    size = count * schema.row_bytes
+def arrived_from(rows: Rows, payload: memoryview, schema: Schema) -> Arrived:
+    """The rows in a message's payload; raises Refusal for what they cannot be."""
+    try:
+        if rows.coded:
+            part = coded_from_peer(payload, rows.count, schema)
+            return Arrived(part.plain, part)
+    except SchemaMismatch as error:
+        raise Refusal(rows.stream, "schema", str(error)) from error
+    except WireError as error:
+        raise Refusal(rows.stream, "malformed", str(error)) from error
+    size = rows.count * schema.row_bytes
     if payload.nbytes != size:
-        raise WireError(f"{count} rows in {payload.nbytes} bytes, allowed {size}; drop them")
+        text = f"{rows.count} rows in {payload.nbytes} bytes, allowed {size}; drop them"
+        raise Refusal(rows.stream, "malformed", text)
     return Arrived(schema.view(payload))
-
-
-def find_problem(records: Array, first: int, run: str) -> str:
-    """What is wrong with these rows, empty if nothing: steps, run, token and flags are held against their ranges."""
-    expected = np.arange(first, first + len(records), dtype=np.uint64)
-    checks = [
-        ("step", records["step"] != expected, "consecutive steps"),
-        ("run", records["run"] != run.encode(), run),
-        ("token", records["token"] == 0, "1 or more"),
-        *((name, records[name] > 1, "0 or 1") for name in FLAGS),
-        ("next.reward", ~np.isfinite(records["next.reward"]), "finite"),
-    ]
-    for name, wrong, allowed in checks:
-        if wrong.any():
-            i = int(np.argmax(wrong))
-            return f"row {first + i}: {name} = {records[name][i]!r}, allowed {allowed}; drop it"
-    return ""

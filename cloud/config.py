@@ -125,6 +125,11 @@ class LaunchConfig:
     def __post_init__(self) -> None:
         if self.log.commit == "nosync":
             raise ValueError("log.commit = nosync, allowed each, group; only rows on the disk may be acknowledged")
+        if self.gateway.shards > 1 and self.ray.address != "local":
+            raise ValueError(
+                f"gateway.shards = {self.gateway.shards} with ray.address={self.ray.address}, allowed 1: one learner "
+                "reads all shards from its own disk; leave one of the two out"
+            )
         if self.cells and not self.robots.simulated:
             raise ValueError(
                 f"cells = {', '.join(self.cells)}, allowed with robots.simulated=true; configure real ones"

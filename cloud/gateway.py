@@ -19,6 +19,7 @@ from cloud.ingest import Answer, Ingest
 from cloud.ingest import GatewayConfig as GatewayConfig
 from cloud.label_door import LabelDoor, LogQuestions
 from cloud.schema_file import keep_schema, kept_schema
+from cloud.shards.share import Elsewhere
 from cloud.weights import WeightStore
 from user_rl.channels import Allowed, ChannelConfig, Received, ServerChannel
 from user_rl.clock import Clock
@@ -82,7 +83,7 @@ class Gateway:
             )  # fmt: skip
             undo.pop_all()
         self.experience_address, self.weights_address = self._experience.address, self._weights.address
-        self.labels_address = self._labels.address
+        self.labels_address, self._takes_labels = self._labels.address, True
         self._stopping = threading.Event()
 
     @property
@@ -92,10 +93,9 @@ class Gateway:
 
     def run(self) -> None:
         """Serves until `stop`, then closes the sockets, not the log. What was not acknowledged is sent again."""
-        doors = [
-            threading.Thread(target=self._weights.run, name="weights", daemon=True),
-            threading.Thread(target=self._labels.run, name="labels", daemon=True),
-        ]
+        doors = [threading.Thread(target=self._weights.run, name="weights", daemon=True)]
+        if self._takes_labels:
+            doors.append(threading.Thread(target=self._labels.run, name="labels", daemon=True))
         for door in doors:
             door.start()
         log.info("gateway: experience at %s, weights at %s", self.experience_address, self.weights_address)
@@ -105,6 +105,8 @@ class Gateway:
         finally:
             self._weights.stop()
             self._labels.stop()
+            if not self._takes_labels:
+                self._labels.close()
             while any(door.is_alive() for door in doors):
                 self._questions.answer()
                 doors[-1].join(self._config.tick_s)
@@ -120,6 +122,18 @@ class Gateway:
         """How many online rows the run may hold; None: no limit. Told to the edges with the next tick."""
         self._ingest.total_rows = total_online_rows
 
+    def be_shard(self, opens_at: Callable[[str], int | None], *, takes_labels: bool) -> None:
+        """One of several gateways of the run, one of which takes labels; `opens_at`: see Ingest. Before `run`."""
+        self._ingest.opens_at, self._takes_labels = opens_at, takes_labels
+
+    def share(self, elsewhere: Elsewhere) -> None:
+        """What the run's other shards have by now."""
+        self._questions.ask(lambda: self._ingest.share(elsewhere))
+
+    def fence(self, cell: str) -> tuple[dict[str, int], int]:
+        """See Ingest.fence; while `run` serves."""
+        return self._questions.ask(lambda: self._ingest.fence(cell))
+
     def share_demonstrations(self, each: int | None) -> None:
         """How many of the demonstrations one cell records; None: whoever comes first. Before `run`."""
         self._ingest.quota.each = each
@@ -130,8 +144,8 @@ class Gateway:
         return {
             "rows": ingest.rows, "bytes": ingest.bytes, "refused": ingest.refused + self._experience.refused,
             "online_rows": ingest.online_rows, "demonstrations": ingest.quota.shown, "cells": ingest.cells,
-            "disk_full": ingest.full, "limited": self._experience.limited, "weights_bytes": self._weights.bytes,
-            "labels": dict(self._labels.counts),
+            "shown": ingest.quota.shown_by_cell, "disk_full": ingest.full, "limited": self._experience.limited,
+            "weights_bytes": self._weights.bytes, "labels": dict(self._labels.counts),
         }  # fmt: skip
 
     def _keep_schema(self) -> None:

@@ -11,22 +11,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from cloud.arrived import Arrived, arrived_from, find_problem
+from cloud.arrived import Arrived, arrived_from
 from cloud.episodes import EpisodeSum, EpisodeTally, online_steps
 from cloud.quota import Quota
+from cloud.row_checks import Refusal as Refusal
+from cloud.row_checks import find_problem as find_problem
+from cloud.row_checks import read_schema
 from cloud.sessions import Session, Sessions
+from cloud.shards.share import Elsewhere, always_ours, check_left, check_shards, fenced
 from user_rl.channels import Received
 from user_rl.clock import Clock
-from user_rl.errors import ConfigError, SchemaMismatch, SpecError, StorageFull, WireError
+from user_rl.errors import ConfigError, SchemaMismatch, StorageFull, WireError
 from user_rl.log import Log
 from user_rl.log.upkeep import VERIFY_HOURS
-from user_rl.rows import Klass, Schema, schema_from_bytes
+from user_rl.rows import Klass, Schema
 from user_rl.turnstile import PeerLimits
 from user_rl.wire import (
     UNLIMITED,
     Ack,
     Hello,
-    Limits,
     Message,
     Permit,
     Refused,
@@ -42,7 +45,6 @@ log = logging.getLogger(__name__)
 Answer = tuple[bytes, Message]  # the peer and what it is told
 REFUSE_AGAIN_S = 1.0
 LOG_AGAIN_S = 60.0
-MAX_ROW_BYTES = Limits().payload_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,24 +65,19 @@ class GatewayConfig:
     part_bytes: int = 2**20  # of the weights, per answer, at most
     verify_hours: float = VERIFY_HOURS  # between two looks at a sealed segment's bytes
     limits: PeerLimits = field(default_factory=PeerLimits)  # what one robot may take of each socket
+    shards: int = 1  # gateways of the run, each with a log of its own; see cloud.shards
+    dead_after_s: float = 15.0  # a shard that is silent for so long loses its cells to the others
 
     def __post_init__(self) -> None:
         if not self.verify_hours > 0:
             raise ConfigError(
                 f"gateway.verify_hours = {self.verify_hours}, allowed more than 0; leave it out for a day"
             )
+        check_shards(self.shards, self.dead_after_s)
 
-    def at(self, port: int, weights_port: int) -> "GatewayConfig":
-        """The same, at these ports."""
-        return replace(self, port=port, weights_port=weights_port)
-
-
-class Refusal(WireError):
-    """A message about `stream` that is turned away with `code`."""
-
-    def __init__(self, stream: str, code: RefusedCode, text: str) -> None:
-        super().__init__(text)
-        self.stream, self.code = stream, code
+    def at(self, port: int, weights_port: int, shard: int = 0) -> "GatewayConfig":
+        """The same, at these ports; the first shard alone takes labels."""
+        return replace(self, port=port, weights_port=weights_port, labels_port=0 if shard else self.labels_port)
 
 
 class Ingest:
@@ -96,6 +93,8 @@ class Ingest:
         self.online_rows, self.rows, self.bytes, self.refused = 0, 0, 0, 0
         self.full = False
         self.quota = Quota(demonstrations)
+        self.opens_at: Callable[[str], int | None] = always_ours  # from which step on this shard takes a stream
+        self._elsewhere = Elsewhere()
         self._sessions = Sessions()
         self._commit_took_s = 0.0
         self._dirty: set[str] = set()
@@ -176,6 +175,23 @@ class Ingest:
         self._pending_online, self._pending_closed = 0, []
         return answers + self._space_again() + self.permits()
 
+    def share(self, elsewhere: Elsewhere) -> None:
+        """What the other shards have by now."""
+        self._elsewhere, self.quota.elsewhere = elsewhere, elsewhere.shown
+
+    def fence(self, cell: str) -> tuple[dict[str, int], int]:
+        """The last durable step of each of the cell's streams, and the log's newest commit: nothing more comes.
+
+        For a cell that `opens_at` gives to this shard no longer. Raises StorageFull while rows of it wait for a commit.
+        """
+        streams = [s for s in self._log.streams() if s.startswith(f"{cell}/") and s.endswith(f"/{self._run}")]
+        check_left(streams, self.opens_at)
+        self.commit(at_once=True)  # who was not told asks again, elsewhere
+        found = fenced(self._log, streams)
+        for stream in streams:
+            self._sessions.drop(stream)
+        return found
+
     def permits(self) -> list[Answer]:
         """The permits that changed since they were last sent; forgets peers that were lost for long."""
         now_s, share = self._clock.now_s(), self._share()
@@ -201,6 +217,7 @@ class Ingest:
 
     def _hello(self, peer: bytes, user: str, hello: Hello) -> list[Answer]:
         schema = self._check_hello(user, hello)
+        first = self._first_of(hello.stream)
         answers = self.commit(at_once=True) if self._dirty and not self.full else []
         if self.full:
             full = Refused(hello.stream, "full", "the cloud's disk is full; say Hello again in a second")
@@ -210,6 +227,9 @@ class Ingest:
         except (SchemaMismatch, ConfigError) as error:  # a codec that its fields cannot have
             raise Refusal(hello.stream, "schema", str(error)) from error
         self.schema = self.schema or schema
+        if first > cursor + 1:
+            cursor = first - 1  # what comes before it is at another shard
+            answers += self._skip(hello.stream, cursor)
         if hello.first_kept > cursor + 1:
             cursor = hello.first_kept - 1
             answers += self._note_gap(hello.stream, cursor)
@@ -221,8 +241,19 @@ class Ingest:
         return [*answers, (peer, Welcome(hello.stream, cursor)), *self.permits()]
 
     def _note_gap(self, stream: str, last: int) -> list[Answer]:
+        log.warning("%s: rows %d to %d are nowhere; noted as a gap", stream, self._log.synced(stream) + 1, last)
+        return self._skip(stream, last)
+
+    def _first_of(self, stream: str) -> int:
+        """From which step on this shard takes the stream."""
+        first = self.opens_at(stream)
+        if first is None:
+            raise Refusal(stream, "moved", f"{stream} is not this shard's own; the fleet says where it goes")
+        return first
+
+    def _skip(self, stream: str, last: int) -> list[Answer]:
+        """Lets the stream go on behind step `last`."""
         first = self._log.synced(stream) + 1
-        log.warning("%s: rows %d to %d are nowhere; noted as a gap", stream, first, last)
         with suppress(StorageFull):  # it waits, and the commit says so
             self._log.append_gap(stream, first, last)
         self._dirty.add(stream)
@@ -239,7 +270,7 @@ class Ingest:
             text = f"rows of run {run}, allowed {self._run}; send them to their own gateway"
             raise Refusal(hello.stream, "run", text)
         self._check_lease(cell, hello)
-        schema = _read_schema(hello)
+        schema = read_schema(hello)
         if self.schema is not None and schema.digest != self.schema.digest:
             text = f"schema {schema.digest}, allowed {self.schema.digest}, the run's first; configure the cell like it"
             raise Refusal(hello.stream, "schema", text)
@@ -275,6 +306,7 @@ class Ingest:
         return []
 
     def _check_rows(self, session: Session, rows: Rows, payload: memoryview) -> Arrived:
+        self._first_of(rows.stream)
         if digest(payload) != rows.digest:
             text = f"rows {rows.first} to {rows.first + rows.count - 1} changed on the way; send them again"
             raise Refusal(rows.stream, "digest", text)
@@ -282,7 +314,7 @@ class Ingest:
         if rows.first > expected:
             text = f"rows from {rows.first}, allowed {expected}; say Hello and send what follows"
             raise Refusal(rows.stream, "order", text)
-        arrived = self._arrived(session, rows, payload)
+        arrived = arrived_from(rows, payload, session.schema)
         records = arrived.head
         if problem := find_problem(records, rows.first, self._run):
             raise Refusal(rows.stream, "malformed", f"{rows.stream} {problem}")
@@ -291,14 +323,6 @@ class Ingest:
             text = f"lease token {int(records['token'].max())} in a row, allowed up to {newest}; say Hello with it"
             raise Refusal(rows.stream, "hello", text)
         return arrived
-
-    def _arrived(self, session: Session, rows: Rows, payload: memoryview) -> Arrived:
-        try:
-            return arrived_from(payload, rows.count, session.schema, coded=rows.coded)
-        except SchemaMismatch as error:
-            raise Refusal(rows.stream, "schema", str(error)) from error
-        except WireError as error:
-            raise Refusal(rows.stream, "malformed", str(error)) from error
 
     def _append(self, session: Session, arrived: Arrived) -> None:
         records = arrived.head
@@ -335,7 +359,8 @@ class Ingest:
         """How many more online rows each cell may record; None: any number."""
         if self.total_rows is None:
             return None
-        return math.ceil(max(0, self.total_rows - self.online_rows) / max(1, len(self.cells)))
+        cells, rows = len(self.cells) + self._elsewhere.cells, self.online_rows + self._elsewhere.online_rows
+        return math.ceil(max(0, self.total_rows - rows) / max(1, cells))
 
     def _permit(self, session: Session, share: int | None) -> Permit:
         last = UNLIMITED if share is None else self._log.synced(session.stream) + share
@@ -371,15 +396,3 @@ class Ingest:
             self._told_s.clear()
         self._told_s[key] = now_s + REFUSE_AGAIN_S
         return [(received.peer, Refused(stream, code, text[:2000]))]
-
-
-def _read_schema(hello: Hello) -> Schema:
-    try:
-        schema = schema_from_bytes(hello.schema)
-        size = schema.row_bytes
-    except (WireError, SpecError, ValueError) as error:
-        raise Refusal(hello.stream, "schema", f"a schema that cannot be read: {error}") from error
-    if size > MAX_ROW_BYTES:
-        text = f"rows of {size} bytes, allowed {MAX_ROW_BYTES}; use smaller or fewer images"
-        raise Refusal(hello.stream, "schema", text)
-    return schema

@@ -20,6 +20,7 @@ from hal.robot import OnSilence
 
 log = logging.getLogger(__name__)
 
+TRIES = 5  # of the last one standing
 LOOK_S = 0.02  # between two looks at control
 
 
@@ -63,10 +64,16 @@ class Survivor:
             alive_until_s = self._shared.pulse.alive_until_s
             if 0 < alive_until_s < time.monotonic():
                 log.error("halt is dead and control is silent; control is killed and the robot halted")
-                signal.pidfd_send_signal(self._fd, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._fd, signal.SIGKILL)
             time.sleep(LOOK_S)
         if self._shared.stop.robot_open:
-            self._shared.stop.settle(halt_robot(self._shared.card.read()))
+            outcome = halt_robot(self._shared.card.read())
+            for _ in range(TRIES - 1):  # nobody comes after this process: a busy machine may take longer than one try
+                if outcome is not Outcome.FAILED:
+                    break
+                outcome = halt_robot(self._shared.card.read())
+            self._shared.stop.settle(outcome)
 
     def close(self) -> None:
         """Lets go of the process; safe to call twice."""

@@ -191,8 +191,11 @@ class Uplink:
                 stream.sent = message.cursor
 
     def _refused(self, stream: _Stream, message: Refused, now_s: float) -> None:
-        if message.code not in ("hello", "order") and message.text != stream.refusal:
+        if message.code == "moved" and message.text != stream.refusal:
+            log.info("%s goes to another gateway; waiting for the fleet to say where", stream.name)
+        elif message.code not in ("hello", "order") and message.text != stream.refusal:
             log.error("the gateway refuses %s: %s (%s); rows stay here", stream.name, message.text, message.code)
+        if message.code not in ("hello", "order"):
             stream.refusal = message.text
         stream.restart(now_s + stream.pause_s)
         if message.code != "hello":

@@ -29,7 +29,7 @@ Digest = Annotated[int, msgspec.Meta(ge=0)]  # 64 bits
 Blob = Annotated[bytes, msgspec.Meta(max_length=2**18)]
 
 RefusedCode = Literal[
-    "schema", "identity", "order", "digest", "run", "full", "malformed", "hello", "column", "busy", "limit"
+    "schema", "identity", "order", "digest", "run", "full", "malformed", "hello", "column", "busy", "limit", "moved"
 ]
 
 
@@ -85,7 +85,10 @@ class Permit(_Message, frozen=True, tag="Permit"):
 
 
 class Refused(_Message, frozen=True, tag="Refused"):
-    """Why the last message about `stream` (empty: unknown) was dropped. `hello`: say Hello again; `limit`: slower."""
+    """Why the last message about `stream` (empty: unknown) was dropped. `hello`: say Hello again; `limit`: slower.
+
+    `moved`: another shard takes this stream now; the fleet says where.
+    """
 
     stream: Text
     code: RefusedCode

@@ -155,7 +155,6 @@ class FleetService(FleetServicer):
         def act(caller: str) -> pb.AdmitResourceReply:
             _allow_kind(caller, "admin")
             self._leases.admit(request.id)
-            self._stop_calls.stops.withdraw(request.id)
             self.audit.write(caller, "admit", request.id)
             return pb.AdmitResourceReply()
 

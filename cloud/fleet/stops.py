@@ -110,11 +110,6 @@ class Stops:
             call.answers.put(Stopped(cell, done, at_s - call.began_s, detail[:LONGEST_DETAIL]))
         return newest and done
 
-    def withdraw(self, cell: str) -> None:
-        """A person has ended the cell's quarantine: nobody is told any more."""
-        with self._lock:
-            self._newest.pop(cell, None)
-
     def answers(self, call: Call, wait_s: float) -> Iterator[Stopped]:
         """Each answer as it comes, then what is missing."""
         with self._lock:

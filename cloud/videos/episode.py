@@ -12,7 +12,8 @@ import numpy as np
 from cloud.videos.encoder import Encoder
 from cloud.videos.picture import Caption, Layout
 from user_rl.errors import ConfigError, StorageError
-from user_rl.log import Episode, Reader
+from user_rl.log import Episode
+from user_rl.log.readable import Readable
 from user_rl.log.unfilmed import is_unfilmed
 from user_rl.rows import Kind, Klass, Schema, Source
 from user_rl.specs import Array, Image
@@ -46,7 +47,7 @@ def cameras_of(schema: Schema) -> dict[str, Image]:
     return {name.removeprefix(PREFIX): s for name, s in schema.observation.items() if isinstance(s, Image)}
 
 
-def newest(reader: Reader, count: int, *, klasses: Sequence[Klass] = tuple(Klass)) -> list[Episode]:
+def newest(reader: Readable, count: int, *, klasses: Sequence[Klass] = tuple(Klass)) -> list[Episode]:
     """The last `count` whole episodes over all streams, oldest first."""
     whole: dict[str, list[Episode]] = {}
     for episode in reader.episodes():
@@ -56,7 +57,7 @@ def newest(reader: Reader, count: int, *, klasses: Sequence[Klass] = tuple(Klass
     return sorted(late, key=lambda e: _began_s(reader, e))[-count:]
 
 
-def named(reader: Reader, name: str) -> Episode:
+def named(reader: Readable, name: str) -> Episode:
     """The episode CELL/BOOT/EPISODE, where BOOT may be the beginning of one; raises ConfigError."""
     cell, _, rest = name.partition("/")
     boot, _, number = rest.partition("/")
@@ -87,7 +88,7 @@ def file_name(episode: Episode) -> str:
 
 
 def write_video(
-    reader: Reader, episode: Episode, path: Path, *, cameras: Sequence[str] = (), rate_hz: float | None = None
+    reader: Readable, episode: Episode, path: Path, *, cameras: Sequence[str] = (), rate_hz: float | None = None
 ) -> Video:
     """Writes `path`, one frame for each row. No cameras named: all; `rate_hz` None: as the rows' stamps say."""
     schema = reader.streams()[episode.stream]
@@ -120,7 +121,7 @@ def chosen_cameras(schema: Schema, names: Sequence[str]) -> dict[str, Image]:
     return {name: there[name] for name in names or there}
 
 
-def rows_of(reader: Reader, schema: Schema, episode: Episode) -> Iterator[Array]:
+def rows_of(reader: Readable, schema: Schema, episode: Episode) -> Iterator[Array]:
     """The rows of an episode in order, some at a time."""
     step = episode.first_step
     while chunks := reader.read(episode.stream, step, READ_BYTES):
@@ -180,7 +181,7 @@ class _Captions:
         return caption
 
 
-def _began_s(reader: Reader, episode: Episode) -> float:
+def _began_s(reader: Readable, episode: Episode) -> float:
     """When its first row was recorded, on the cloud's clock."""
     schema = reader.streams()[episode.stream]
     for chunk in reader.read(episode.stream, episode.first_step, 1):

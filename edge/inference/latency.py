@@ -46,18 +46,18 @@ class Asking:
         """Requests that have no answer yet."""
         return len(self._under_way)
 
-    def due(self, step: int, remaining: int, latency: int) -> bool:
+    def due(self, step: int, remaining: int, latency_steps: int) -> bool:
         """Whether to ask with the observation of `step`, from which `remaining` steps on have an action.
 
-        `latency` is in steps.
+        `latency_steps`: after how many an answer is usable.
         """
         config = self._config
         if self._asked is None or step < self._asked:
             return not self._under_way
         since = step - self._asked
         if self._under_way:
-            return 2 * latency > config.horizon and len(self._under_way) < 2 and since >= config.execute
-        return since >= config.execute or (since > 0 and remaining <= latency + config.margin)
+            return 2 * latency_steps > config.horizon and len(self._under_way) < 2 and since >= config.execute
+        return since >= config.execute or (since > 0 and remaining <= latency_steps + config.margin)
 
     def asked(self, step: int, until_s: float) -> None:
         """The observation of `step` is on its way; after `until_s` its answer is of no use."""

@@ -175,6 +175,8 @@ def listed(**changes: object) -> Resource:
         (listed(lease="releasing"), "was demo's"), (listed(kind="accelerator", role="learner"), "demo (learner)"),
         (listed(), "90 s"), (listed(since_s=120.0), "2 min"), (listed(since_s=7200.0), "2 h"),
         (listed(since_s=200_000.0), "2 d"), (listed(state="lost"), "○ lost"),
+        (listed(status=Status(state="held by a watch", reason="no proposal")), "demo: no proposal"),
+        (listed(reason="finishes", status=Status(state="running", reason="no proposal")), "demo: finishes"),
     ],
 )  # fmt: skip
 def test_a_row_says_who_has_it_and_for_how_long_it_has_been_so(resource: Resource, words: str) -> None:

@@ -378,3 +378,25 @@ def test_whatever_happens_every_row_arrives_once_and_in_order(events: list[str])
     held = {name: rows for name, rows in link.spool.rows.items() if rows}
     assert {name: rows for name, rows in link.gateway.rows.items() if rows} == held
     assert {n: c for n, c in link.machine.acknowledged.items() if c >= 0} == {n: len(r) - 1 for n, r in held.items()}
+
+
+def test_the_spools_streams_are_looked_through_once_a_second_and_at_once_for_a_new_one() -> None:
+    spool = MemorySpool(rows={LIVE: [row(0)]})
+    looks: list[int] = []
+    seen = spool.streams
+
+    def look() -> dict[str, Schema]:
+        looks.append(1)
+        return seen()
+
+    spool.streams = look  # type: ignore[method-assign]
+    uplink = Uplink(spool, CONFIG, {})
+    for n in range(100):
+        uplink.serve("run", 1, LIVE, 10.0 + n / 100)
+    assert len(looks) == 1
+    spool.rows[OLD] = [row(0)]
+    uplink.serve("run", 1, LIVE, 11.0)
+    assert len(looks) == 2
+    assert not uplink.done  # the older stream is found, and has a row to send
+    uplink.serve("run", 1, "arm/b3/run", 11.01)
+    assert len(looks) == 3

@@ -11,7 +11,7 @@ from edge.acting import Proposal
 from edge.loop import control
 from edge.orders import PartReport, Report, State
 from edge.safeguard import Safeguard
-from edge.safety import Rule, SafetyConfig, WatchConfig, WatchFired
+from edge.safety import Rule, SafetyConfig, Verdict, WatchConfig, WatchFired
 from edge.senses import Senses
 from edge.stop import ListeningClock, Outcome
 from hal.cell import Observation
@@ -263,3 +263,26 @@ def test_no_episode_begins_while_the_robots_own_emergency_stop_is_pressed() -> N
     assert asked == [3]  # at first, and once a second
     assert 1003.0 <= rows["stamp.action"][0] <= 1004.1
     assert b.report().parts[0].health == "ok"
+
+
+def test_rests_after_cuts_grow_until_an_episode_has_come_to_its_end() -> None:
+    with bench() as b:
+        guard, halt = b.desk.safeguard, Verdict(Rule.HALT, "why")
+        assert [guard.cut(halt) for _ in range(3)] == [1.0, 2.0, 4.0]
+        assert max(guard.cut(halt) for _ in range(9)) == 30.0
+        guard.finished()
+        assert guard.cut(halt) == 1.0
+
+
+def test_nothing_is_commanded_after_an_emergency_stop_was_ordered() -> None:
+    with bench() as b:
+        seen = Observation(
+            values={"observation.state": np.zeros(2, np.float32)}, stamps_s={"observation.state": b.clock.now_s()}
+        )
+        b.shared.stop.robot_open = True
+        b.shared.stop.post("by me")
+        with pytest.raises(RobotFault, match="by me"):
+            b.desk.safeguard.allowed(
+                LEFT, seen, TeleopReading(stamp_s=0.0, action=None), proposed=True, heard_s=0.0
+            )  # fmt: skip
+        assert b.calls == []

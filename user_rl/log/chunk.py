@@ -169,6 +169,12 @@ def cut_as_stored(chunk: Stored, schema: Schema, first: int, max_bytes: int) -> 
     """As `cut`, at most `max_bytes` yet at least one row; nothing is coded anew."""
     skip = first - chunk.first
     count = min(chunk.count - skip, max(1, max_bytes * chunk.count // len(chunk.data)))
+    return part_as_stored(chunk, schema, first, first + count - 1)
+
+
+def part_as_stored(chunk: Stored, schema: Schema, first: int, last: int) -> Stored:
+    """The rows of a chunk from step `first` to step `last`, as they are stored."""
+    skip, count = first - chunk.first, last - first + 1
     if skip == 0 and count == chunk.count:
         return chunk
     if chunk.coded:

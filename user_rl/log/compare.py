@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from user_rl.errors import SchemaMismatch, StorageCorrupt
 from user_rl.log.chunk import Span, Stored
 from user_rl.log.coded import LENGTH, Coded, bytes_of
-from user_rl.log.reader import Reader
+from user_rl.log.readable import Readable
 from user_rl.rows import Schema
 from user_rl.specs import Array
 
@@ -50,7 +50,7 @@ class Comparison:
 NOTHING = Comparison(rows=0, rows_lost=0, rows_waiting=0, rows_duplicated=0, rows_differing=0)
 
 
-def compare(edge: Reader, cloud: Reader, run: str) -> Comparison:
+def compare(edge: Readable, cloud: Readable, run: str) -> Comparison:
     """Compares the streams of `run` that the edge has. Raises SchemaMismatch if the two mean different rows."""
     total, cloud_streams = NOTHING, cloud.streams()
     for stream, schema in edge.streams().items():
@@ -61,7 +61,7 @@ def compare(edge: Reader, cloud: Reader, run: str) -> Comparison:
     return total
 
 
-def _compare_stream(edge: Reader, cloud: Reader, stream: str, *, known: bool) -> Comparison:
+def _compare_stream(edge: Readable, cloud: Readable, stream: str, *, known: bool) -> Comparison:
     ours = _stored(edge, stream)
     theirs = _stored(cloud, stream) if known else np.zeros(0, _ROW)
     cursor = cloud.synced(stream) if known else -1
@@ -120,7 +120,7 @@ def _by_codecs(ours: Array, theirs: Array, both: NDArray[Any]) -> tuple[NDArray[
     return np.setdiff1d(both, otherwise), otherwise
 
 
-def _stored(reader: Reader, stream: str) -> Array:
+def _stored(reader: Readable, stream: str) -> Array:
     """Step and hash of every row as it is stored; the step is the one that it says."""
     schema = reader.streams()[stream]
     found = [_stored_hashes(schema, chunk) for chunk in reader.scan_stored(stream)]
@@ -142,7 +142,7 @@ def _stored_hashes(schema: Schema, chunk: Stored) -> Array:
     return hashes
 
 
-def _rows(reader: Reader, stream: str, without: frozenset[str]) -> Array:
+def _rows(reader: Readable, stream: str, without: frozenset[str]) -> Array:
     """Step and hash of every row, decoded, with zeros for the fields in `without`."""
     schema = reader.streams()[stream]
     found = [_decoded_hashes(schema, chunk, without) for chunk in reader.scan_stored(stream)]
@@ -172,6 +172,6 @@ def _hashes(schema: Schema, data: bytes) -> Array:
     return hashes
 
 
-def _gap_steps(reader: Reader, stream: str) -> NDArray[np.uint64]:
+def _gap_steps(reader: Readable, stream: str) -> NDArray[np.uint64]:
     gaps = [np.arange(gap.first, gap.last + 1, dtype=np.uint64) for gap in reader.gaps() if gap.stream == stream]
     return np.concatenate(gaps) if gaps else np.zeros(0, np.uint64)

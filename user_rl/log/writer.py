@@ -178,6 +178,11 @@ class Log:
         """Whether any row or gap was appended that is not durable."""
         return any(stream.appended > stream.synced for stream in self._streams.values())
 
+    @property
+    def seq(self) -> int:
+        """The newest commit; 0: none."""
+        return self._shelf.next_seq - 1
+
     def synced(self, stream: str) -> int:
         """The last durable step of a stream, gaps included; -1: none."""
         return self._stream(stream).synced

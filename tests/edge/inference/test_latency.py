@@ -42,42 +42,42 @@ def asking(**changes: int) -> Asking:
 
 def test_the_first_step_of_an_episode_is_asked_for_at_once_and_only_once() -> None:
     made = asking()
-    assert made.due(7, remaining=0, latency=2)
+    assert made.due(7, remaining=0, latency_steps=2)
     made.asked(7, math.inf)
-    assert not made.due(8, remaining=0, latency=2)
+    assert not made.due(8, remaining=0, latency_steps=2)
 
 
 def test_the_next_is_asked_for_when_what_is_left_covers_no_more_than_latency_and_margin() -> None:
     made = asking(execute=9)
     made.asked(0, math.inf)
     assert made.answered(0)
-    assert not made.due(6, remaining=4, latency=2)
-    assert made.due(7, remaining=3, latency=2)
+    assert not made.due(6, remaining=4, latency_steps=2)
+    assert made.due(7, remaining=3, latency_steps=2)
 
 
 def test_and_at_the_latest_after_execute_steps() -> None:
     made = asking()
     made.asked(0, math.inf)
     made.answered(0)
-    assert not made.due(4, remaining=6, latency=1)
-    assert made.due(5, remaining=5, latency=1)
+    assert not made.due(4, remaining=6, latency_steps=1)
+    assert made.due(5, remaining=5, latency_steps=1)
 
 
 def test_the_same_step_is_not_asked_for_twice() -> None:
     made = asking()
     made.asked(0, math.inf)
     made.answered(0)
-    assert not made.due(0, remaining=0, latency=1)
-    assert made.due(1, remaining=1, latency=1)
+    assert not made.due(0, remaining=0, latency_steps=1)
+    assert made.due(1, remaining=1, latency_steps=1)
 
 
 def test_two_are_under_way_only_where_the_latency_is_more_than_half_the_horizon() -> None:
     for latency, two in ((5, False), (6, True)):
         made = asking(execute=4)
         made.asked(0, math.inf)
-        assert made.due(4, remaining=0, latency=latency) is two
+        assert made.due(4, remaining=0, latency_steps=latency) is two
         made.asked(4, math.inf)
-        assert not made.due(8, remaining=0, latency=latency)
+        assert not made.due(8, remaining=0, latency_steps=latency)
 
 
 def test_an_answer_counts_once_and_one_that_is_overdue_not_at_all() -> None:
@@ -96,7 +96,7 @@ def test_what_is_forgotten_is_not_under_way() -> None:
     made.asked(3, math.inf)
     made.forget()
     assert not made.answered(3)
-    assert made.due(4, remaining=0, latency=1)
+    assert made.due(4, remaining=0, latency_steps=1)
 
 
 @pytest.mark.parametrize(
