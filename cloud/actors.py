@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ GATEWAY, LEARNER = "gateway", "learner"  # the actors' names in the run's Ray na
 class GatewayActor:
     """The gateway in its process."""
 
-    def __init__(self, root: str, config: LaunchConfig, ports: tuple[int, int]) -> None:
+    def __init__(self, root: str, config: LaunchConfig, ports: tuple[int, int, int]) -> None:
+        sys.setswitchinterval(0.0005)  # a thread that computes lets a ping's thread in soon
         folder, home = RunFolder(Path(root)), Path(config.home).expanduser()
         authority = Authority(home / "authority")
         self._log = Log(folder.log, config.log)
@@ -111,8 +113,8 @@ class Cloud:
     def doors(self) -> RunDoors:
         """Where edges find the gateway's sockets."""
         host = self._config.gateway.advertise or self._config.gateway.host
-        experience, weights = (f"tcp://{host}:{port}" for port in self._ports)
-        return RunDoors(doors=Doors(experience=experience, weights=weights))
+        experience, weights, live = (f"tcp://{host}:{port}" for port in self._ports)
+        return RunDoors(doors=Doors(experience=experience, weights=weights, live=live))
 
     def start(self) -> None:
         """Starts the gateway: robots may come."""
@@ -211,10 +213,12 @@ def _init_ray(config: LaunchConfig, run: str) -> None:
         signal.signal(signal.SIGTERM, terminated)
 
 
-def _free_ports(config: LaunchConfig) -> tuple[int, int]:
+def _free_ports(config: LaunchConfig) -> tuple[int, int, int]:
     """The configured ports, or free ones that stay the run's own while its actors come and go."""
-    found = [_port(config.gateway.host, wanted) for wanted in (config.gateway.port, config.gateway.weights_port)]
-    return found[0], found[1]
+    gateway = config.gateway
+    wanted = (gateway.port, gateway.weights_port, gateway.live_port)
+    found = [_port(gateway.host, port) for port in wanted]
+    return found[0], found[1], found[2]
 
 
 def _port(host: str, wanted: int) -> int:

@@ -1,7 +1,7 @@
 """The gateway: the cloud's sockets. Experience comes in and is acknowledged when durable, weights go out in parts, late
 labels come in.
 
-Each socket has its own context and thread, so bulk weights never delay an acknowledgement. The sockets are bound at
+Each socket has its own context and thread, so bulk weights never delay an acknowledgement, nor bulk rows a ping. The sockets are bound at
 construction: the addresses are known before `run` begins, which serves until `stop` and then closes everything.
 """
 
@@ -17,6 +17,8 @@ import msgspec
 from cloud.ingest import Answer, Ingest
 from cloud.ingest import GatewayConfig as GatewayConfig
 from cloud.label_door import LabelDoor, LogQuestions
+from cloud.live_door import LiveDoor
+from cloud.piece_door import PieceDoor
 from cloud.schema_file import keep_schema, kept_schema
 from cloud.weights import WeightStore
 from user_rl.channels import Allowed, Received, ServerChannel
@@ -53,7 +55,7 @@ class Gateway:
         )
         self._upkeep = Upkeep(log_, clock, verify_hours=config.verify_hours)
         self._root, self._kept = weights.parent, self._ingest.schema
-        self._experience = ServerChannel(f"tcp://{config.host}:{config.port}", keys, allowed)
+        self._experience = PieceDoor(ServerChannel(f"tcp://{config.host}:{config.port}", keys, allowed), clock)
         with ExitStack() as undo:
             undo.callback(self._experience.close)
             self._weights = WeightsDoor(run, WeightStore(weights), config, keys=keys, allowed=allowed)
@@ -62,21 +64,24 @@ class Gateway:
             self._labels = LabelDoor(
                 weights.parent, run, self._questions, config, keys=keys, allowed=allowed, clock=clock
             )  # fmt: skip
+            undo.callback(self._labels.close)
+            self._live = LiveDoor(weights.parent, config, keys=keys, allowed=allowed, clock=clock)
             undo.pop_all()
         self.experience_address, self.weights_address = self._experience.address, self._weights.address
-        self.labels_address = self._labels.address
+        self.labels_address, self.live_address = self._labels.address, self._live.address
         self._stopping = threading.Event()
 
     @property
     def doors(self) -> Doors:
         """Where edges find it."""
-        return Doors(experience=self.experience_address, weights=self.weights_address)
+        return Doors(experience=self.experience_address, weights=self.weights_address, live=self.live_address)
 
     def run(self) -> None:
         """Serves until `stop`, then closes the sockets, not the log. What was not acknowledged is sent again."""
         doors = [
             threading.Thread(target=self._weights.run, name="weights", daemon=True),
             threading.Thread(target=self._labels.run, name="labels", daemon=True),
+            threading.Thread(target=self._live.run, name="live", daemon=True),
         ]
         for door in doors:
             door.start()
@@ -87,10 +92,11 @@ class Gateway:
         finally:
             self._weights.stop()
             self._labels.stop()
+            self._live.stop()
             while any(door.is_alive() for door in doors):
                 self._questions.answer()
-                doors[-1].join(self._config.tick_s)
-                doors[0].join(self._config.tick_s)
+                for door in doors:
+                    door.join(self._config.tick_s)
             self._experience.close()
             self._upkeep.close()
 

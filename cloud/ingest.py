@@ -54,6 +54,7 @@ class GatewayConfig:
     port: int = 0  # of the experience socket; 0: any free one
     weights_port: int = 0
     labels_port: int = 0
+    live_port: int = 0
     advertise: str | None = None  # the host that edges are told, where it is not `host`
     group_bytes: int = 8 * 2**20  # a commit's size at most
     group_s: float = 0.01  # a commit's age at most
@@ -69,9 +70,9 @@ class GatewayConfig:
                 f"gateway.verify_hours = {self.verify_hours}, allowed more than 0; leave it out for a day"
             )
 
-    def at(self, port: int, weights_port: int) -> "GatewayConfig":
+    def at(self, port: int, weights_port: int, live_port: int = 0) -> "GatewayConfig":
         """The same, at these ports."""
-        return replace(self, port=port, weights_port=weights_port)
+        return replace(self, port=port, weights_port=weights_port, live_port=live_port)
 
 
 class Refusal(WireError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cloud.resources_arguments import add_resources
+from cloud.watch_arguments import add_watch
 from user_rl.errors import UserRlError
 
 HOME = "~/.user-rl"
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_label(commands)
     _add_fleet(commands)
     add_resources(commands, home=HOME).set_defaults(command=_resources)
+    add_watch(commands).set_defaults(command=_watch)
     return parser
 
 
@@ -167,6 +169,12 @@ def _resources(args: argparse.Namespace) -> int:
     from cloud.resources import run_resources
 
     return run_resources(args, _console())
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from cloud.watch import run_watch
+
+    return run_watch(args, Console())
 
 
 def _enroll(args: argparse.Namespace) -> int:

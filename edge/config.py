@@ -5,9 +5,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from edge.pace import PaceConfig
 from hal.embodiment import Layout
 from hal.guard import GuardConfig
 from user_rl.clock import Clock, FreeRunningClock, SystemClock
+from user_rl.errors import ConfigError
 
 
 class Pace(StrEnum):
@@ -39,6 +41,12 @@ class LinkConfig:
     heartbeat_s: float = 1.0
     longest_pause_s: float = 30.0  # between two attempts after a refusal
     segment_bytes: int = 256 * 2**20
+    pace: PaceConfig = field(default_factory=PaceConfig)
+    live_hz: float = 5.0  # of the live stream at most; 0: none, pings only
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.live_hz <= 30:
+            raise ConfigError(f"link.live_hz = {self.live_hz:g}, allowed 0 to 30; leave it out for 5")
 
 
 @dataclass(frozen=True, kw_only=True)

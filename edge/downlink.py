@@ -30,6 +30,7 @@ class Downlink:
     def __init__(self, root: Path, run: str, config: LinkConfig, *, schema: str) -> None:
         self._root, self._run, self._config, self._schema = root, run, config, schema
         root.mkdir(parents=True, exist_ok=True)
+        self.part_bytes = config.part_bytes  # what is asked for at once: the pace of the link
         self.newest: Version | None = None  # whole, verified, offered by this run's learner
         self._fetching: Version | None = None
         self._offset = 0
@@ -54,7 +55,7 @@ class Downlink:
             return None
         if self._fetching is None:
             return WeightsQuery(run=self._run, have=self.newest.number if self.newest else 0), None
-        number, length = self._fetching.number, self._config.part_bytes
+        number, length = self._fetching.number, self.part_bytes
         return WeightsRange(run=self._run, number=number, offset=self._offset, length=length), None
 
     def sent(self, now_s: float) -> None:

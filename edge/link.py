@@ -23,7 +23,10 @@ from edge.connection import Connection
 from edge.downlink import Downlink
 from edge.heart import Answer, Heart
 from edge.lease import Lease
+from edge.live import LiveLine, Spooled
+from edge.live_view import View
 from edge.orders import Card, Orders, PartReport, Report, State
+from edge.pace import Pace, part_bytes
 from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging
 from edge.ring import Ring
 from edge.shared import Shared
@@ -60,7 +63,12 @@ class Link:
         self._saved = self._cursors.all()
         self.uplink = Uplink(self._spool, link, self._saved)
         self.downlink: Downlink | None = None
-        self._experience, self._weights = Connection(bundle), Connection(bundle)
+        now_s = self._clock.now_s()
+        self._up, self._down = Pace(link.pace, now_s), Pace(link.pace, now_s)
+        self._experience, self._weights = Connection(bundle, self._up), Connection(bundle)
+        self._live_line = LiveLine(
+            bundle, View(Shared(shared.fd), ring, config.name), self._up, self._down, link.live_hz
+        )
         self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s)
         self._posted = 0
         self._saved_s = 0.0
@@ -70,6 +78,7 @@ class Link:
     def run(self, stopping: Callable[[], int], abandoned: Callable[[], bool]) -> None:
         """Turns until told to stop, then drains; `abandoned`: the daemon is dead, and its successor waits."""
         self._heart.start()
+        self._live_line.start()
         while not stopping():
             self._wait(self.turn())
         self._drain(0.0 if abandoned() else self._config.drain_s)
@@ -99,7 +108,11 @@ class Link:
         busy |= self._experience.pump(self.uplink, now_s)
         if self.downlink is not None:
             self._weights.connect(self._lease.record.weights_address, self.downlink.reconnected)
+            self._down.turn(now_s)
+            self.downlink.part_bytes = part_bytes(self._down, self._config.link.part_bytes)
             busy |= self._weights.pump(self.downlink, now_s)
+        self._live_line.address = self._lease.record.live_address
+        self._live_line.spooled = Spooled(*self._backlog())
         self._post()
         self._release_when_halted()
         self._save(now_s)
@@ -108,8 +121,14 @@ class Link:
     def close(self) -> None:
         """Closes sockets and files; what the ring holds stays there."""
         self._save(float("inf"))
-        for part in (self._experience, self._weights, self._cursors, self._spool):
+        for part in (self._live_line, self._experience, self._weights, self._cursors, self._spool):
             part.close()
+
+    def _backlog(self) -> tuple[str, str, int, int]:
+        """What the live stream says of the spool: run, boot, rows not acknowledged, bytes."""
+        acked = self.uplink.acknowledged.get(self._live, -1)
+        report = self._shared.report.read() or Report()
+        return self._orders.run, self._orders.boot, max(0, report.step - acked), self._spool.size_bytes()
 
     @property
     def _live(self) -> str:
