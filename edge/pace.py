@@ -204,7 +204,7 @@ class Pace:
 
     def _noise(self) -> float:
         """Seconds by which a ping differs from the next, beyond what waiting for one piece explains."""
-        return max(0.0, self._noise_s - min(0.0022, 0.5 * self.piece_bytes / self.rate))
+        return max(0.0, self._noise_s - min(0.0027, 0.5 * self.piece_bytes / self.rate))
 
     def _enough(self, now_s: float) -> int:
         return 8 if self._noise() > 0.0005 else 3 if self.ping_every_s(now_s) > 0.02 else 5
@@ -255,7 +255,7 @@ class Pace:
 
     def _grow(self, asked_s: float, now_s: float) -> None:
         """The ping that was sent at `asked_s` found no queue, and there is something to send."""
-        found = self._found(now_s)
+        found = self._found(now_s) if self.phase == Phase.START else self._measured(now_s)
         if found is not None and found >= self.config.fast_bytes_s:
             self.phase = Phase.FAST
         elif self.phase == Phase.START:

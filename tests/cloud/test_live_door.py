@@ -142,7 +142,7 @@ def test_only_edges_show_anything(door: LiveDoor, tmp_path: Path) -> None:
 def test_telemetry_is_appended_and_rotated(
     edge: ClientChannel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud.live_door.TELEMETRY_BYTES", 40)
+    monkeypatch.setattr("cloud.live_door.TELEMETRY_BYTES", 60)
     for number in range(5):
         say(edge, Timings(json.dumps({"late_p99_ms": number, "filler": "x" * 10}).encode()))
     answered(edge)

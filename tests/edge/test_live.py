@@ -84,7 +84,7 @@ def ring_of(shared: Shared) -> Ring:
 def line(door: Door, rate: float = 5e6, live_hz: float = 30.0, **more: object) -> tuple[LiveLine, Pace]:
     shared = make_shared(bytes(16))
     bundle = Bundle(
-        kind="edge", name="arm", fleet_address="f:1", server_name="s", ca_pem="", certificate_pem="", key_pem="",
+        kind="edge", name="arm", fleet_address="f:1", server_name="s", ca_pem="", cert_pem="", key_pem="",
         curve=CLIENT, server_curve_public=SERVER.public,
     )  # fmt: skip
     up, down = (Pace(PaceConfig(first_bytes_s=rate), CLOCK.now_s()) for _ in range(2))

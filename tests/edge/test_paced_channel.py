@@ -70,7 +70,7 @@ def door() -> Iterator[Door]:
 
 
 def paced(door: Door, rate: float = 4e6) -> tuple[PacedChannel, Pace]:
-    pace = Pace(PaceConfig(first_bytes_s=rate), CLOCK.now_s())
+    pace = Pace(PaceConfig(first_bytes_s=rate, silence_s=60.0), CLOCK.now_s())
     pace.hear(Heard(CLOCK.now_s(), 0.0005, 0.001))
     return PacedChannel(ClientChannel(door.channel.address, CLIENT, SERVER.public), pace), pace
 
