@@ -1,8 +1,8 @@
 """The gateway: the cloud's sockets. Experience comes in and is acknowledged when durable, weights go out in parts, late
 labels come in.
 
-Each socket has its own context and thread, so bulk weights never delay an acknowledgement, nor bulk rows a ping. The sockets are bound at
-construction: the addresses are known before `run` begins, which serves until `stop` and then closes everything.
+Each socket has its own context and thread, so bulk weights never delay an acknowledgement, nor bulk rows a ping. The
+sockets are bound at construction: the addresses are known before `run` begins, which serves until `stop` and then closes everything.
 """
 
 import logging

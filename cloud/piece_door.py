@@ -1,7 +1,7 @@
 """PieceDoor: a server channel whose messages may come in pieces. Whoever reads from it sees whole messages only.
 
-Every fourth piece and the last are answered by Arrived, long before what they bring is durable: that tells the sender how
-fast the link is. A piece that does not fit is answered by Arrived(number, 0).
+Every fourth piece and the last are answered by Arrived, long before what they bring is durable: that tells the sender
+how fast the link is. A piece that does not fit is answered by Arrived(number, 0).
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """LiveLine: the thread of link with the live socket: pings that measure the link, and what people watch.
 
-It never waits for a disk or for bulk. Pings come often while bulk flows; each way is measured apart, by the answerer's own
-stamps, so neither its queueing nor the other way counts. The newest state goes at most `live_hz` times a second, pictures
-only as far as they are a few milliseconds of the link, and all of it is taken off bulk's budget.
+It never waits for a disk or for bulk. Pings come often while bulk flows; each way is measured apart, by the answerer's
+own stamps, so neither its queueing nor the other way counts. The newest state goes `live_hz` times a second at most,
+pictures only as far as they are a few milliseconds of the link, and all of it is taken off bulk's budget.
 """
 
 import logging

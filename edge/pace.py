@@ -1,7 +1,7 @@
 """How fast bulk may go one way of a link, so that what waits in its queues delays nothing else by more than 10 ms.
 
 Three signals. *Delays*: how long pings take this way; the lowest of the last 10 s is the way itself, what is above it
-is queueing. The lowest of five pings in a row counts: a queue delays all of them, a busy processor or a radio only some.
+is queueing. The lowest of some pings in a row counts: a queue delays all of them, a busy processor or a radio some.
 *Arrivals*: what the other side has of what was sent; so the rate that the link delivers, and the bytes in flight,
 wherever they wait (ZeroMQ's pipe, the kernel's buffer, the link). *Silence*: pings without an answer.
 

@@ -2,10 +2,11 @@
 
 Its owner goes on with fsyncs meanwhile; between the two is a pair of sockets in memory that hold a few messages, so a
 send says False while the link is busy. On a fast link messages go as they are. Arrived tells how far a message has
-come: 0, or nothing for a while, and the message begins anew under another number (the other side has lost its beginning).
+come: 0, or nothing for a while, and what has not arrived whole begins anew under other numbers.
 """
 
 import threading
+from collections import deque
 
 import zmq
 
@@ -70,7 +71,8 @@ class _Courier:
         self._whole: list[memoryview] = []  # a message that goes as it is
         self._body, self._offset = b"", 0  # a message that is being sent in pieces
         self._number = 0
-        self._ends: list[tuple[int, int]] = []  # (number, size) of what was sent whole and not told of as arrived
+        self._gone: deque[tuple[int, bytes]] = deque()  # sent to the end, and not told of as arrived
+        self._anew: deque[bytes] = deque()  # to be sent again
         self._told = 0  # bytes of the oldest of them, or of the present one, that have arrived
         self._heard_s = self._said_s = clock.now_s()
 
@@ -97,12 +99,15 @@ class _Courier:
         self._listen(now_s)
         self.connected = self._channel.ready(0.0)
         self._watch(now_s)
-        if not self._body and not self._whole and not self._fetch():
+        if not self._body and not self._whole and not self._next():
             return IDLE_S if self.connected else 0.01
         return self._send(now_s)
 
-    def _fetch(self) -> bool:
-        """The owner's next message."""
+    def _next(self) -> bool:
+        """Takes up what was lost, or the owner's next message."""
+        if self._anew:
+            self._begin(self._anew.popleft())
+            return True
         try:
             frames = [frame.buffer for frame in self._owner.recv_multipart(zmq.NOBLOCK, copy=False)]
         except zmq.Again:
@@ -139,7 +144,7 @@ class _Courier:
         self._pace.sent(size + PIECE_OVERHEAD, now_s)
         self._offset += size
         if self._offset == len(self._body):
-            self._ends.append((self._number, len(self._body)))
+            self._gone.append((self._number, self._body))
             self._body = b""
         return 0.0
 
@@ -155,17 +160,17 @@ class _Courier:
 
     def _arrived(self, message: Arrived, now_s: float) -> bool:
         """True when the owner should know."""
-        if message.size == 0 and self._body and message.number == self._number:
+        oldest = self._gone[0][0] if self._gone else self._number
+        if message.size == 0 and oldest <= message.number <= self._number:
             self._again()
             return False
-        oldest = self._ends[0][0] if self._ends else self._number
         if message.number != oldest or message.size <= self._told:
             return False
         pieces = -(-(message.size - self._told) // self._pace.piece_bytes)
         self._pace.arrived(message.size - self._told + pieces * PIECE_OVERHEAD, now_s)
         self._told, self._heard_s = message.size, now_s
-        if self._ends and message.size >= self._ends[0][1]:
-            self._ends.pop(0)
+        if self._gone and message.size >= len(self._gone[0][1]):
+            self._gone.popleft()
             self._told = 0
         if now_s - self._said_s < TELL_S:
             return False
@@ -180,11 +185,14 @@ class _Courier:
             self._again()
 
     def _again(self) -> None:
+        """Everything that has not arrived whole is sent anew, in order, under new numbers."""
         self._pace.forget()
-        self._ends, self._told = [], 0
+        lost = [body for _, body in self._gone] + ([self._body] if self._body else [])
+        self._anew.extendleft(reversed(lost))
+        self._gone.clear()
+        self._body, self._told = b"", 0
+        self._number += 1  # what is still said of the old ones means nothing
         self._heard_s = self._clock.now_s()
-        if self._body:
-            self._begin(self._body)
 
 
 def _arrived_in(frames: list[memoryview]) -> Arrived | None:

@@ -1,7 +1,7 @@
 """round_trips: a 1 kB round trip on the live socket while the durable uplink is saturated, over an idle one.
 
-On loopback as it stands here. `scripts.benchmarks.link` calls the same functions over a thin link: a child process is an
-edge with a filled spool and its live line; this process asks 1 kB pings of the gateway's live door meanwhile.
+On loopback as it stands here. `scripts.benchmarks.link` calls the same functions over a thin link: a child process is
+an edge with a filled spool and its live line; this process asks 1 kB pings of the gateway's live door meanwhile.
 """
 
 import argparse
@@ -156,7 +156,7 @@ def figures(idle: list[float], loaded: list[float], rate: float) -> dict[str, fl
 
 
 def rtt_added_wan_ms(root: Path, experience: str, live: str, *, seconds: float = 30.0) -> dict[str, float]:
-    """`rtt_added_wan_ms` (p95) and the uplink's rate over the link to these doors, whose rate is the caller's to know."""
+    """`rtt_added_wan_ms` (p95) and the uplink's rate, over the link to these doors."""
     found = figures(*under_load(root, experience, live, seconds=seconds))
     return {"rtt_added_wan_ms": found["rtt_added_p95_ms"], **found}
 

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 from pathlib import Path
@@ -26,9 +27,9 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def text_of(folder: RunFolder, cell: str | None = None, colors: str | None = "truecolor") -> str:
-    console = Console(width=110, record=True, color_system=colors, force_terminal=True, file=open(os.devnull, "w"))  # type: ignore[arg-type]
+    file = io.StringIO()
+    console = Console(width=110, record=True, color_system=colors, force_terminal=True, file=file)  # type: ignore[arg-type]
     console.print(screen(folder, cell, console))
-    console.file.close()
     return console.export_text()
 
 

@@ -135,8 +135,8 @@ def test_what_is_shown_is_taken_off_bulks_budget(door: Door) -> None:
     until(lambda: Picture in kinds(door))
     made.close()
     now_s = CLOCK.now_s()
-    up.budget(now_s)
-    assert up._tokens < 2 * up.piece_bytes
+    up.turn(now_s)
+    assert up._tokens < -1000
 
 
 def test_another_address_is_another_connection(door: Door) -> None:
@@ -152,7 +152,10 @@ def test_another_address_is_another_connection(door: Door) -> None:
     other.close()
 
 
-@pytest.mark.parametrize(("shape", "width", "expected"), [((120, 320, 3), 160, (60, 160, 3)), ((90, 100, 1), 160, (90, 100, 1)), ((480, 641, 3), 160, (96, 128, 3))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("shape", "width", "expected"),
+    [((120, 320, 3), 160, (60, 160, 3)), ((90, 100, 1), 160, (90, 100, 1)), ((480, 641, 3), 160, (96, 128, 3))],
+)
 def test_a_picture_becomes_small(shape: tuple[int, ...], width: int, expected: tuple[int, ...]) -> None:
     image = np.full(shape, 200, np.uint8)
     small = smaller(image, width)
