@@ -2,7 +2,8 @@
 labels come in.
 
 Each socket has its own context and thread, so bulk weights never delay an acknowledgement, nor bulk rows a ping. The
-sockets are bound at construction: the addresses are known before `run` begins, which serves until `stop` and then closes everything.
+sockets are bound at construction: the addresses are known before `run` begins, which serves until `stop` and then
+closes everything.
 """
 
 import logging

@@ -1,8 +1,8 @@
 """The live socket of a gateway: answers pings at once, and keeps the newest that each cell shows of itself.
 
 It has its own context and thread. What a cell shows is kept in memory and written to RUN/live for whoever wants to
-look: CELL.json and CELL-CAMERA.jpg, whole or not at all, twice a second at most, without fsync. An edge shows its own cell
-only. Telemetry is appended to RUN/telemetry/CELL.jsonl, which is rotated once.
+look: CELL.json and CELL-CAMERA.jpg, whole or not at all, twice a second at most, without fsync. An edge shows its own
+cell only. Telemetry is appended to RUN/telemetry/CELL.jsonl, which is rotated once.
 """
 
 import logging

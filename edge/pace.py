@@ -184,6 +184,9 @@ class Pace:
     def _take(self, ping: Heard, now_s: float) -> None:
         if not self._ever and self.phase == Phase.FAST:
             self.phase = Phase.START
+        if self._silences:  # what arrived meanwhile says nothing of the link's rate
+            self._arrived.begin(now_s)
+            self._fell_s = now_s
         self._heard_s, self._ever, self._silences = now_s, True, 0
         way_s = self._way.add(ping.delay_s, now_s)
         self.round_trip.add(ping.round_trip_s, now_s)
@@ -204,7 +207,7 @@ class Pace:
 
     def _noise(self) -> float:
         """Seconds by which a ping differs from the next, beyond what waiting for one piece explains."""
-        return max(0.0, self._noise_s - min(0.0027, 0.5 * self.piece_bytes / self.rate))
+        return max(0.0, self._noise_s - min(0.0023, 0.5 * self.piece_bytes / self.rate))
 
     def _enough(self, now_s: float) -> int:
         return 8 if self._noise() > 0.0005 else 3 if self.ping_every_s(now_s) > 0.02 else 5

@@ -81,7 +81,12 @@ def test_what_a_cell_shows_lies_in_files_that_anyone_may_read(edge: ClientChanne
     until(lambda: (tmp_path / "live" / "arm-front.jpg").exists())
     say(edge, live(robot=b"\x00\x00\x80\x3f" + b"\x00\x00\xc0\x7f"))
     say(edge, live())
-    until(lambda: (say(edge, live(step=18)), (tmp_path / "live" / "arm.json").exists())[1])
+
+    def written() -> bool:
+        say(edge, live(step=18))
+        return (tmp_path / "live" / "arm.json").exists()
+
+    until(written)
     shown = json.loads((tmp_path / "live" / "arm.json").read_text())
     assert (shown["cell"], shown["state"], shown["cameras"], shown["robot"]) == ("arm", "running", ["front"], [0, 0])
     assert (tmp_path / "live" / "arm-front.jpg").read_bytes() == JPEG
@@ -146,7 +151,5 @@ def test_telemetry_is_appended_and_rotated(
     for number in range(5):
         say(edge, Timings(json.dumps({"late_p99_ms": number, "filler": "x" * 10}).encode()))
     answered(edge)
-    lines = [
-        json.loads(line) for name in ("arm.jsonl.1", "arm.jsonl") for line in (tmp_path / "telemetry" / name).open()
-    ]
-    assert [line["late_p99_ms"] for line in lines] == [2, 3, 4]
+    text = "".join((tmp_path / "telemetry" / name).read_text() for name in ("arm.jsonl.1", "arm.jsonl"))
+    assert [json.loads(line)["late_p99_ms"] for line in text.splitlines()] == [2, 3, 4]

@@ -114,7 +114,12 @@ def test_the_newest_row_and_its_pictures_are_shown_without_controls_help(door: D
 def test_pings_measure_the_link_alone(door: Door) -> None:
     made, up = line(door, live_hz=0.0)
     made.start()
-    until(lambda: (up.turn(CLOCK.now_s()), up.round_trip.value > 0)[1])
+
+    def measured() -> bool:
+        up.turn(CLOCK.now_s())
+        return up.round_trip.value > 0
+
+    until(measured)
     made.close()
     assert up.round_trip.value < 0.5
     assert kinds(door) == set()

@@ -34,7 +34,7 @@ def test_the_link_is_used_and_its_queue_stays_short(mbit: float, round_trip_s: f
     edge = Edge(link, 0.0)
     run(link, [edge], 0.0, 8.0)
     assert used([edge], link, mbit * MBIT, 8.0, 20.0) >= 0.8
-    assert link.worst_queue_s(8.0) <= LIMIT_S
+    assert link.worst_queue_s(8.0) <= (LIMIT_S if mbit > 5 else 0.013)  # where a packet takes 5 ms
     assert link.worst_queue_s(0.0, 1.0) <= 0.1, "the start must not fill the link either"
 
 
@@ -51,7 +51,7 @@ def test_a_link_that_becomes_ten_times_slower_is_found_again() -> None:
     edge = Edge(link, 0.0)
     run(link, [edge], 0.0, 12.0)
     assert used([edge], link, 2 * MBIT, 12.0, 24.0) >= 0.75
-    assert link.worst_queue_s(12.0, 0.97) <= LIMIT_S
+    assert link.worst_queue_s(12.0, 0.97) <= 0.013
 
 
 def test_a_link_that_becomes_ten_times_faster_is_found_again() -> None:
@@ -110,11 +110,13 @@ def test_a_fast_link_that_became_slow_is_paced_again() -> None:
     edge = Edge(link, 0.0, wants=lambda now_s: 60e6 * min(now_s, 1.0) + 2e6 * max(0.0, now_s - 1.0))
     run(link, [edge], 0.0, 1.0)
     assert edge.pace.phase == Phase.FAST
+    phases = []
     for ping in range(40):  # each of them finds a queue of 100 ms
         edge.pace.hear(Heard(1.0 + 0.05 * ping, 1234.6, 0.1))
         edge.pace.sent(100_000, 1.0 + 0.05 * ping)
         edge.pace.turn(1.0 + 0.05 * ping)
-    assert edge.pace.phase == Phase.DRAINING
+        phases.append(edge.pace.phase)
+    assert phases[-1] == Phase.DRAINING
 
 
 def test_where_nobody_answers_pings_nothing_is_held_back_for_long() -> None:

@@ -28,7 +28,7 @@ def test_a_message_in_pieces_is_the_same_message(frames: list[bytes], piece_byte
     pieces = parts(1, frames, piece_bytes)
     taken = [assembler.take("u", b"p", *part, 0.0) for part in pieces]
     assert [t.frames for t in taken[:-1]] == [None] * (len(pieces) - 1)
-    assert taken[-1].frames == frames
+    assert list(taken[-1].frames or ()) == frames
     assert [t.size for t in taken][-1] == pieces[0][0].total
     assert assembler.held == 0
 
@@ -47,7 +47,7 @@ def test_pieces_that_are_doubled_swapped_or_missing_never_make_another_message(
         except WireError:
             assert assembler.held == 0
             continue
-        assert taken.frames is None or taken.frames == frames
+        assert taken.frames is None or list(taken.frames) == frames
     assert assembler.held <= pieces[0][0].total
 
 
@@ -81,7 +81,7 @@ def test_users_do_not_disturb_one_another() -> None:
     first, rest = parts(1, [b"x" * 20], 16)
     assembler.take("u", b"p", *first, 0.0)
     assembler.take("v", b"q", *first, 0.0)
-    assert assembler.take("u", b"p", *rest, 0.0).frames == [b"x" * 20]
+    assert assembler.take("u", b"p", *rest, 0.0).frames == [memoryview(b"x" * 20)]
     assert assembler.held == 16
 
 
@@ -92,7 +92,7 @@ def test_a_new_connection_begins_anew() -> None:
     with pytest.raises(WireError, match="whose beginning is not here"):
         assembler.take("u", b"new", *rest, 0.0)
     assembler.take("u", b"new", *first, 0.0)
-    assert assembler.take("u", b"new", *rest, 0.0).frames == [b"x" * 20]
+    assert assembler.take("u", b"new", *rest, 0.0).frames == [memoryview(b"x" * 20)]
 
 
 def test_one_message_and_all_together_are_bounded() -> None:
