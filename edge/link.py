@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import queue
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -251,6 +252,7 @@ def main(argv: list[str] | None = None) -> int:
     stopping = StopFlag()
     become_child(args.parent)
     set_up_logging("link")
+    sys.setswitchinterval(0.0005)  # a ping waits for no other thread's long turn
     try:
         config = build(EdgeConfig, json.loads(args.config.read_text()))
         run(Shared(args.shared), config, stopping, lambda: os.getppid() != args.parent)

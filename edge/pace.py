@@ -26,6 +26,7 @@ from user_rl.errors import ConfigError
 PIECE_OVERHEAD: Final = 150  # bytes of headers, CURVE, TCP and IP around a piece
 PACKET: Final = 1200  # the smallest piece
 PING_BYTES: Final = 200  # of a ping, with its headers
+UNSURE_BYTES_S: Final = 200e3  # below it a piece takes so long that few pings tell nothing
 UNHEARD_S: Final = 3.0  # without any answer for so long: nobody answers pings
 LAG_S: Final = 0.02  # within which an arrival is told
 TOGETHER_S: Final = 0.002  # pings that arrive so shortly after one another waited for the first of them
@@ -93,7 +94,7 @@ class Pace:
         self._few: deque[float] = deque(maxlen=8)  # what the newest pings waited
         self._came_s = 0.0  # when the newest of them arrived there
         self._peak, self._back = self.rate, 1.0  # the rate at the last queue, and the share of it to come back to
-        self._noise_s = 0.0  # how much one ping differs from the next
+        self._noise_s, self._pings = 0.0, 0  # how much one ping differs from the next, of how many
         self._tokens, self._filled_s = 0.0, now_s
         self._fell_s = self._grew_s = self._clear_s = now_s
         self._heard_s, self._ever, self._silences = now_s, False, 0
@@ -196,21 +197,28 @@ class Pace:
         if self._few and came_s - self._came_s < TOGETHER_S:
             waited_s = min(self._few.pop(), waited_s)  # the first of them was lost, and held the others up
         elif self._few:
-            self._noise_s += (min(abs(waited_s - self._few[-1]), 2 * self.config.target_ms / 1e3) - self._noise_s) / 32
+            self._pings += 1
+            differs_s = min(abs(waited_s - self._few[-1]), 2 * self.config.target_ms / 1e3)
+            self._noise_s += (differs_s - self._noise_s) / min(16, self._pings)
         self._few.append(waited_s)
         self._came_s = came_s
-        few = 3 if self._noise() > 0.0005 else 2
-        enough = few if self.phase in (Phase.START, Phase.DRAINING) else self._enough(now_s)
+        enough = self._enough(now_s)
         if len(self._few) >= enough:
             self.queue_s = max(0.0, min(list(self._few)[-enough:]) - 0.7 * self._noise())
             self._judge(ping.sent_s, now_s)
 
     def _noise(self) -> float:
         """Seconds by which a ping differs from the next, beyond what waiting for one piece explains."""
-        return max(0.0, self._noise_s - min(0.0023, 0.5 * self.piece_bytes / self.rate))
+        explained = 0.0 if self.phase == Phase.START else min(0.003, 0.55 * self.piece_bytes / self.rate)
+        return max(0.0, self._noise_s - explained)
 
     def _enough(self, now_s: float) -> int:
-        return 8 if self._noise() > 0.0005 else 3 if self.ping_every_s(now_s) > 0.02 else 5
+        noisy = self._noise() > 0.0005
+        if self.phase in (Phase.START, Phase.DRAINING):
+            return 3 if noisy else 2
+        if noisy or self.rate < UNSURE_BYTES_S:
+            return 8
+        return 3 if self.ping_every_s(now_s) > 0.02 else 5
 
     def _judge(self, asked_s: float, now_s: float) -> None:
         target_s, limit_s = self.config.target_ms / 1e3, self.config.limit_ms / 1e3
@@ -230,10 +238,10 @@ class Pace:
         return self._arrived.rate(max(0.2, self.round_trip.value), now_s)
 
     def _fall(self, share: float, now_s: float) -> None:
-        now = min(self.rate, self._found(now_s) or self.rate)
+        now = self.rate if self._silences else min(self.rate, self._found(now_s) or self.rate)
         if self.phase != Phase.DRAINING:
             self._peak = now / 1.25 if self.phase == Phase.START else now  # trains find less than there is
-            self._back = 1.0 if self.phase == Phase.START else 1 - min(0.2, max(0.05, 0.12 * self._weight))
+            self._back = 1.25 if self.phase == Phase.START else 1 - min(0.2, max(0.05, 0.12 * self._weight))
         self.rate = max(self.config.floor_bytes_s, share * now)
         self.phase, self._fell_s = Phase.DRAINING, now_s
         self._few.clear()

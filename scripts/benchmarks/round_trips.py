@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -46,7 +47,9 @@ CONTEXT = multiprocessing.get_context("spawn")
 def schema() -> Schema:
     """Rows of about 300 kB."""
     state = box("state", [("x", "m", -1, 1)])
-    return make_schema({"observation.state": state, "observation.images.front": Image("front", 316, 316)}, state)
+    return make_schema(
+        {"observation.state": state, "observation.images.front": Image(name="front", height=316, width=316)}, state
+    )
 
 
 def fill(root: Path, total_bytes: int) -> int:
@@ -67,6 +70,7 @@ def fill(root: Path, total_bytes: int) -> int:
 
 def serve(root: Path, host: str, pipe: Pipe) -> None:
     """A gateway in this process, until the pipe says stop; tells its two addresses."""
+    sys.setswitchinterval(0.0005)  # as the gateway's actor
     authority = Authority(root / "authority")
     with closing(Log(root / "log")) as log:
         gateway = Gateway(
@@ -80,6 +84,7 @@ def serve(root: Path, host: str, pipe: Pipe) -> None:
 
 def upload(root: Path, experience: str, live: str, pipe: Pipe) -> None:
     """An edge's uplink and live line in this process, until the spool is empty; tells when it begins and its MB/s."""
+    sys.setswitchinterval(0.0005)  # as link
     bundle, config, clock = load_bundle(root / "bench.json"), LinkConfig(), SystemClock()
     up, down = Pace(config.pace, clock.now_s()), Pace(config.pace, clock.now_s())
     shared = make_shared(os.urandom(16))
