@@ -1,8 +1,9 @@
 """The gateway: the cloud's sockets. Experience comes in and is acknowledged when durable, weights go out in parts, late
 labels come in.
 
-Each socket has its own context and thread, so bulk weights never delay an acknowledgement. The sockets are bound at
-construction: the addresses are known before `run` begins, which serves until `stop` and then closes everything.
+Each socket has its own context and thread, so bulk weights never delay an acknowledgement, nor bulk rows a ping. The
+sockets are bound at construction: the addresses are known before `run` begins, which serves until `stop` and then
+closes everything.
 """
 
 import logging
@@ -18,6 +19,8 @@ from cloud.inference.guests import INFERENCE, guests_of
 from cloud.ingest import Answer, Ingest
 from cloud.ingest import GatewayConfig as GatewayConfig
 from cloud.label_door import LabelDoor, LogQuestions
+from cloud.live_door import LiveDoor
+from cloud.piece_door import PieceDoor
 from cloud.schema_file import keep_schema, kept_schema
 from cloud.shards.share import Elsewhere
 from cloud.weights import WeightStore
@@ -67,10 +70,11 @@ class Gateway:
         )
         self._upkeep = Upkeep(log_, clock, verify_hours=config.verify_hours)
         self._root, self._kept = weights.parent, self._ingest.schema
-        self._experience = ServerChannel(
+        channel = ServerChannel(
             f"tcp://{config.host}:{config.port}", keys, allowed, config=ChannelConfig(limits=config.limits),
             complaint=TOO_MUCH,
         )  # fmt: skip
+        self._experience = PieceDoor(channel, clock)
         with ExitStack() as undo:
             undo.callback(self._experience.close)
             self._weights = WeightsDoor(
@@ -81,21 +85,24 @@ class Gateway:
             self._labels = LabelDoor(
                 weights.parent, run, self._questions, config, keys=keys, allowed=allowed, clock=clock
             )  # fmt: skip
+            undo.callback(self._labels.close)
+            self._live = LiveDoor(weights.parent, config, keys=keys, allowed=allowed, clock=clock)
             undo.pop_all()
         self.experience_address, self.weights_address = self._experience.address, self._weights.address
         self.labels_address, self._takes_labels = self._labels.address, True
+        self.live_address = self._live.address
         self._stopping = threading.Event()
 
     @property
     def doors(self) -> Doors:
         """Where edges find it."""
-        return Doors(experience=self.experience_address, weights=self.weights_address)
+        return Doors(experience=self.experience_address, weights=self.weights_address, live=self.live_address)
 
     def run(self) -> None:
         """Serves until `stop`, then closes the sockets, not the log. What was not acknowledged is sent again."""
-        doors = [threading.Thread(target=self._weights.run, name="weights", daemon=True)]
-        if self._takes_labels:
-            doors.append(threading.Thread(target=self._labels.run, name="labels", daemon=True))
+        served = {"weights": self._weights.run, "live": self._live.run}
+        served |= {"labels": self._labels.run} if self._takes_labels else {}
+        doors = [threading.Thread(target=run, name=name, daemon=True) for name, run in served.items()]
         for door in doors:
             door.start()
         log.info("gateway: experience at %s, weights at %s", self.experience_address, self.weights_address)
@@ -107,10 +114,11 @@ class Gateway:
             self._labels.stop()
             if not self._takes_labels:
                 self._labels.close()
+            self._live.stop()
             while any(door.is_alive() for door in doors):
                 self._questions.answer()
-                doors[-1].join(self._config.tick_s)
-                doors[0].join(self._config.tick_s)
+                for door in doors:
+                    door.join(self._config.tick_s)
             self._experience.close()
             self._upkeep.close()
 

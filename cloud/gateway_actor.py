@@ -1,6 +1,7 @@
 """A gateway's Ray actor, in a module of its own that imports no torch: it is back within a second or two."""
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from user_rl.log import Log, LogConfig
 
 LOCK_WAIT_S = 10.0
 LOOK_S = 0.1
+SWITCH_INTERVAL_S = 0.0005  # a thread that computes lets a ping's thread in soon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,7 @@ class GatewayActor:
     """The gateway of one shard, in its process."""
 
     def __init__(self, root: str, plan: GatewayPlan, shard: int) -> None:
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         folder = RunFolder(Path(root))
         authority = Authority(Path(plan.home).expanduser() / "authority")
         self._log = _open_log(folder.log_of(shard), plan.log)

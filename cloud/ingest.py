@@ -55,6 +55,7 @@ class GatewayConfig:
     port: int = 0  # of the experience socket; 0: any free one
     weights_port: int = 0
     labels_port: int = 0
+    live_port: int = 0
     advertise: str | None = None  # the host that edges are told, where it is not `host`
     group_bytes: int = 8 * 2**20  # a commit's size at most
     group_s: float = 0.01  # a commit's age at most
@@ -75,9 +76,10 @@ class GatewayConfig:
             )
         check_shards(self.shards, self.dead_after_s)
 
-    def at(self, port: int, weights_port: int, shard: int = 0) -> "GatewayConfig":
+    def at(self, port: int, weights_port: int, live_port: int = 0, *, shard: int = 0) -> "GatewayConfig":
         """The same, at these ports; the first shard alone takes labels."""
-        return replace(self, port=port, weights_port=weights_port, labels_port=0 if shard else self.labels_port)
+        labels_port = 0 if shard else self.labels_port
+        return replace(self, port=port, weights_port=weights_port, live_port=live_port, labels_port=labels_port)
 
 
 class Ingest:

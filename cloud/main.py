@@ -16,6 +16,7 @@ from cloud.inference.arguments import add_serve
 from cloud.resources_arguments import add_resources
 from cloud.trust_arguments import add_trust
 from cloud.tunnel_arguments import add_tunnel
+from cloud.watch_arguments import add_watch
 from cloud.weights_arguments import add_weights
 from user_rl.errors import UserRlError
 
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     for added in add_trust(commands, home=HOME):
         added.set_defaults(command=_trust)
     add_tunnel(commands).set_defaults(command=_tunnel)
+    add_watch(commands).set_defaults(command=_watch)
     return parser
 
 
@@ -181,6 +183,12 @@ def _estop(args: argparse.Namespace) -> int:
     from cloud.estop import run_estop
 
     return run_estop(args, _console())
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from cloud.watch import run_watch
+
+    return run_watch(args, Console())
 
 
 def _tunnel(args: argparse.Namespace) -> int:

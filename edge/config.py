@@ -7,12 +7,14 @@ from typing import Any
 
 from edge.inference.config import InferenceConfig
 from edge.logs import LogConfig
+from edge.pace import PaceConfig
 from edge.room_config import RoomConfig
 from edge.safety import SafetyConfig
 from edge.telemetry import TelemetryConfig
 from hal.embodiment import Layout
 from hal.guard import GuardConfig
 from user_rl.clock import Clock, FreeRunningClock, SystemClock
+from user_rl.errors import ConfigError
 from user_rl.tunnels import TunnelConfig
 
 HALT_COMMAND_S = 10.0  # an out-of-band halt command may take so long
@@ -57,6 +59,12 @@ class LinkConfig:
     segment_bytes: int = 256 * 2**20
     codecs: dict[str, str] = field(default_factory=dict)  # of the spool, as log.codecs: {observation.images.*: jpeg:90}
     room: RoomConfig = field(default_factory=RoomConfig)
+    pace: PaceConfig = field(default_factory=PaceConfig)
+    live_hz: float = 5.0  # of the live stream at most; 0: none, pings only
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.live_hz <= 30:
+            raise ConfigError(f"link.live_hz = {self.live_hz:g}, allowed 0 to 30; leave it out for 5")
 
 
 @dataclass(frozen=True, kw_only=True)

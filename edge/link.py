@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import queue
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -25,8 +26,11 @@ from edge.heart import Answer, Heart
 from edge.inference.courier import Errand, make_courier
 from edge.last import Survivor
 from edge.lease import Lease, Record
+from edge.live import LiveLine, Spooled
+from edge.live_view import View
 from edge.logs import LastTrouble, set_up_logs
 from edge.orders import Card, Orders, PartReport, Report, State
+from edge.pace import Pace, part_bytes
 from edge.paths import Paths, Straight, Tunnelled
 from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging
 from edge.ring import Ring
@@ -78,7 +82,6 @@ class Link:
         self.telemetry = Telemetry(config.root, shared.timings, config.telemetry, self._clock)
         self.uplink = Uplink(self._spool, link, self._saved)
         self.downlink: Downlink | None = None
-        self._experience, self._weights = Connection(bundle), Connection(bundle)
         keep = keep_in(Path(config.bundle).expanduser())
         self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s, paths=paths, keep=keep)
         self._watch = Watch(lambda: self._heart.bundle, self._heart.card, shared.stop, config.root, self._clock)
@@ -86,6 +89,12 @@ class Link:
         self._status_file, self._trouble = StatusFile(config.root, self._clock), LastTrouble()
         logging.getLogger().addHandler(self._trouble)
         self._courier = make_courier(shared, ring.schema, config, bundle, card.rate_hz, self._clock)
+        now_s = self._clock.now_s()
+        self._up, self._down = Pace(link.pace, now_s), Pace(link.pace, now_s)
+        self._experience, self._weights = Connection(bundle, self._up), Connection(bundle)
+        self._live_line = LiveLine(
+            bundle, View(Shared(shared.fd), ring, config.name), self._up, self._down, link.live_hz
+        )
         self._posted = 0
         self._posted_heard_s = 0.0
         self._saved_s = 0.0
@@ -98,6 +107,7 @@ class Link:
         self._watch.start()
         if self._courier is not None:
             self._courier.start()
+        self._live_line.start()
         while not stopping():
             self._wait(self.turn())
         if abandoned():
@@ -136,7 +146,11 @@ class Link:
         if self.downlink is not None:
             weights = self._paths.local(Traffic.WEIGHTS, self._lease.record.weights_address)
             self._weights.connect(weights, self.downlink.reconnected)
+            self._down.turn(now_s)
+            self.downlink.part_bytes = part_bytes(self._down, self._config.link.part_bytes)
             busy |= self._weights.pump(self.downlink, now_s)
+        self._live_line.address = self._paths.local(Traffic.LIVE, self._lease.record.live_address)
+        self._live_line.spooled = Spooled(*self._backlog())
         self._post()
         self._release_when_halted()
         self._save(now_s)
@@ -153,7 +167,7 @@ class Link:
         self._save(float("inf"))
         self.telemetry.write(self._shared.report.read() or Report(), self._orders)
         logging.getLogger().removeHandler(self._trouble)
-        for part in (self._experience, self._weights, self._cursors, self._spool):
+        for part in (self._live_line, self._experience, self._weights, self._cursors, self._spool):
             part.close()
 
     def standing(self) -> Standing:
@@ -171,6 +185,12 @@ class Link:
             standing, boot=self._orders.boot, rows=self._ring.head, fetched=self._orders.weights_number,
             blocked=self._spooler.blocked, disk_free_bytes=free_bytes(self._config.root),
         )  # fmt: skip
+
+    def _backlog(self) -> tuple[str, str, int, int]:
+        """What the live stream says of the spool: run, boot, rows not acknowledged, bytes."""
+        acked = self.uplink.acknowledged.get(self._live, -1)
+        report = self._shared.report.read() or Report()
+        return self._orders.run, self._orders.boot, max(0, report.step - acked), self._spool.size_bytes()
 
     @property
     def _live(self) -> str:
@@ -318,6 +338,7 @@ def main(argv: list[str] | None = None) -> int:
     stopping = StopFlag()
     become_child(args.parent)
     set_up_logging("link")
+    sys.setswitchinterval(0.0005)  # a ping waits for no other thread's long turn
     try:
         config = build(EdgeConfig, json.loads(args.config.read_text()))
         shared = Shared(args.shared)

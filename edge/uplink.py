@@ -15,7 +15,7 @@ from typing import Protocol
 from edge.config import LinkConfig
 from user_rl.log import Stored
 from user_rl.rows import Schema
-from user_rl.wire import Ack, Hello, Message, Permit, Refused, Rows, Welcome
+from user_rl.wire import Ack, Arrived, Hello, Message, Permit, Refused, Rows, Welcome
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +121,10 @@ class Uplink:
 
     def receive(self, message: Message, payload: memoryview | None, now_s: float) -> None:
         """An answer of the gateway; one that fits nothing is dropped. None of them has a payload."""
+        if isinstance(message, Arrived):  # a part of what was sent: on a thin link a whole message takes its time
+            for waiting in self._streams.values():
+                waiting.heard_s = now_s
+            return
         name = message.stream if isinstance(message, Welcome | Ack | Permit | Refused) else ""
         stream = self._streams.get(name)
         if stream is None:

@@ -49,6 +49,7 @@ class Downlink:
         """`schema`: the digest of the rows that versions must be for, and `action`: of what; None: the run's, any."""
         self._root, self._run, self._config, self._schema, self._action = root, run, config, schema, action
         root.mkdir(parents=True, exist_ok=True)
+        self.part_bytes = config.part_bytes  # what is asked for at once: the pace of the link
         self.newest: Version | None = None  # whole, verified, offered by this run's learner
         self._fetching: Version | None = None
         self._wants_anchor = False  # what was offered last builds on what is not here
@@ -75,7 +76,7 @@ class Downlink:
         if self._fetching is None:
             have = 0 if self.newest is None or self._wants_anchor else self.newest.number
             return WeightsQuery(run=self._run, have=have), None
-        number, length = self._fetching.number, self._config.part_bytes
+        number, length = self._fetching.number, self.part_bytes
         return WeightsRange(run=self._run, number=number, offset=self._offset, length=length), None
 
     def sent(self, now_s: float) -> None:

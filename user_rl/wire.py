@@ -7,6 +7,8 @@ Digests, order, identity and schema are the receiver's to hold against what it k
     labeller → labels  Label + values                   labels → labeller  Labelled, Refused
     edge → inference  Probe, Infer + observation        inference → edge   Probed, Actions + chunk, Declined
     inference → weights  GuestsQuery                    weights → inference  Guests
+    edge → live      Ping, Live, Picture + JPEG, Timings    live → edge    Pong
+Any bulk message may travel as Piece + bytes (user_rl.pieces), which are answered by Arrived.
 """
 
 from typing import Annotated, Final, Literal
@@ -216,11 +218,78 @@ class Guests(_Message, frozen=True, tag="Guests"):
     cells: Annotated[dict[str, str], msgspec.Meta(max_length=4000)]
 
 
+class Piece(_Message, frozen=True, tag="Piece"):
+    """The payload is a part of a packed message of `total` bytes, from `offset`; `number` is new for each attempt."""
+
+    number: Count
+    offset: Count
+    total: Positive
+
+
+class Arrived(_Message, frozen=True, tag="Arrived"):
+    """The first `size` bytes of message `number` are here; 0: none of it is kept, send it anew under another number."""
+
+    number: Count
+    size: Count
+
+
+class Ping(_Message, frozen=True, tag="Ping"):
+    """Answered at once; `sent_s` is on the asker's clock."""
+
+    sent_s: float
+    body: Annotated[bytes, msgspec.Meta(max_length=2048)] = b""
+
+
+class Pong(_Message, frozen=True, tag="Pong"):
+    """The answer: when the Ping was taken up and answered, on the answerer's clock."""
+
+    sent_s: float
+    came_s: float
+    left_s: float
+    body: Annotated[bytes, msgspec.Meta(max_length=2048)] = b""
+
+
+class Live(_Message, frozen=True, tag="Live", kw_only=True):
+    """How a cell is now. Nothing is answered, and nothing is sent again."""
+
+    cell: Name
+    run: Text
+    boot: Text
+    episode: Count
+    step: Cursor
+    state: Text
+    version: Count
+    stamp_s: float  # of the newest row
+    robot: Annotated[bytes, msgspec.Meta(max_length=4096)]  # its state, float32
+    steps_per_s: float
+    late: Count  # steps that began after their deadline
+    round_trip_s: float
+    queue_s: float  # what waits in the link's queues on the way up
+    pace_bytes_s: float
+    sent_bytes_s: float
+    waiting_rows: Count  # recorded and not acknowledged
+    spool_bytes: Count
+
+
+class Picture(_Message, frozen=True, tag="Picture"):
+    """The payload is a small JPEG of `camera` at `step`."""
+
+    camera: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
+    step: Cursor
+
+
+class Timings(_Message, frozen=True, tag="Timings"):
+    """One record of the control loop's telemetry, a JSON object."""
+
+    record: Annotated[bytes, msgspec.Meta(max_length=2**15)]
+
+
 Message = (
     Hello | Welcome | Rows | Ack | Permit | Refused | WeightsQuery | WeightsOffer | WeightsRange | WeightsPart
     | Label | Labelled | Probe | Probed | Infer | Actions | Declined | GuestsQuery | Guests
+    | Piece | Arrived | Ping | Pong | Live | Picture | Timings
 )  # fmt: skip
-WITH_PAYLOAD: Final = (Rows, WeightsPart, Label, Infer, Actions)  # one payload each; the others have none
+WITH_PAYLOAD: Final = (Rows, WeightsPart, Label, Infer, Actions, Piece, Picture)  # one each; the others have none
 
 _codec: Codec[Message] = Codec(Message, WITH_PAYLOAD)
 encode, decode = _codec.encode, _codec.decode

@@ -23,7 +23,7 @@ from user_rl.errors import UserRlError
 from user_rl.fleet import Doors, RunDoors
 
 GATEWAY = "gateway"
-Ports = tuple[int, int]  # of experience and weights
+Ports = tuple[int, int, int]  # of experience, weights and the live stream
 
 
 def gateway_name(shard: int) -> str:
@@ -99,21 +99,21 @@ class RunningGateways:
     def _plan(self, ports: Ports, shard: int) -> GatewayPlan:
         config = self._config
         return GatewayPlan(
-            home=config.home, gateway=config.gateway.at(*ports, shard), log=config.log,
+            home=config.home, gateway=config.gateway.at(*ports, shard=shard), log=config.log,
             demonstrations=config.demonstrations.count, demonstrations_each=config.demonstrations_each,
         )  # fmt: skip
 
     def _doors_at(self, ports: Ports) -> Doors:
         host = self._config.gateway.advertise or self._config.gateway.host
-        experience, weights = (f"tcp://{host}:{port}" for port in ports)
-        return Doors(experience=experience, weights=weights)
+        experience, weights, live = (f"tcp://{host}:{port}" for port in ports)
+        return Doors(experience=experience, weights=weights, live=live)
 
     def _fence_dead(self, shard: int, cell: str) -> Fenced | None:
         return fence_dead(self._folder.log_of(shard), cell, self._folder.name)
 
 
 def _free_ports(config: LaunchConfig, shard: int) -> Ports:
-    """The configured ports, the next two for each further shard, or free ones; they stay the run's own."""
-    asked = (config.gateway.port, config.gateway.weights_port)
-    found = [free_port(config.gateway.host, wanted + 2 * shard if wanted else 0) for wanted in asked]
-    return found[0], found[1]
+    """The configured ports, the next three for each further shard, or free ones; they stay the run's own."""
+    asked = (config.gateway.port, config.gateway.weights_port, config.gateway.live_port)
+    found = [free_port(config.gateway.host, wanted + 3 * shard if wanted else 0) for wanted in asked]
+    return found[0], found[1], found[2]
