@@ -16,6 +16,7 @@ import msgspec
 from cloud.manifest import FOLDER, MANIFEST, STATE, RunManifest, read_manifest
 from cloud.run import RunFolder
 from cloud.schema_file import NAME as SCHEMA
+from cloud.shards.reader import check_one_log
 from cloud.weights import COUNTER, WEIGHTS
 from user_rl.columns.backup import keep_columns
 from user_rl.errors import StorageCorrupt, StorageError
@@ -72,6 +73,7 @@ def back_up(folder: RunFolder, target: Path, *, tell: Tell = lambda _: None) -> 
 
     Raises StorageFull, StorageBusy, StorageCorrupt where the run is damaged, StorageError where `target` holds another.
     """
+    check_one_log(folder, "a backup")
     identity = read_identity(folder.log)
     with closing(Vault(target, tell=tell)) as vault:
         vault.check_same(folder.name, identity.log_id)

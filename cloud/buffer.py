@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cloud.bar import bar
+from cloud.run import RunFolder
 from user_rl.errors import ConfigError
 from user_rl.log import Episode, Log
 from user_rl.log.lock import WriterLock
@@ -23,21 +24,28 @@ from user_rl.log.verify import Findings, data_bytes, examine
 
 def run_inspect(args: argparse.Namespace, console: Console) -> int:
     """`user-rl buffer inspect`."""
-    found, episodes = survey(log_of(Path(args.runs), args.run), time.time())
-    if args.plot:
-        plot(found, episodes, args.plot)
+    trees = []
+    for path in logs_of(Path(args.runs), args.run):
+        found, episodes = survey(path, time.time())
+        file = args.plot and args.plot.with_stem(args.plot.stem + path.name.removeprefix("log"))
+        if file:
+            plot(found, episodes, file)
+        trees.append(as_tree(found))
+        if not args.json:
+            console.print(tables(found))
+            if file:
+                console.print(f"drawn in {file}")
     if args.json:
-        console.out(json.dumps(as_tree(found), indent=2), highlight=False)
-    else:
-        console.print(tables(found))
-        if args.plot:
-            console.print(f"drawn in {args.plot}")
+        console.out(json.dumps(trees[0] if len(trees) == 1 else trees, indent=2), highlight=False)
     return 0
 
 
 def run_verify(args: argparse.Namespace, console: Console) -> int:
-    """`user-rl buffer verify`."""
-    path = log_of(Path(args.runs), args.run)
+    """`user-rl buffer verify`; with --json an object for each log."""
+    return max([_verify(args, console, path) for path in logs_of(Path(args.runs), args.run)])
+
+
+def _verify(args: argparse.Namespace, console: Console, path: Path) -> int:
     total = sum(data_bytes(entry) for entry in path.iterdir() if is_segment_name(entry.name))
     with bar(f"verify {args.run}", total) as tell:
         found = examine(path, tell)
@@ -81,6 +89,13 @@ def log_of(runs: Path, name: str) -> Path:
             if (path / "log.json").is_file():
                 return path.resolve()
     raise ConfigError(f"{name}: no run in {runs.resolve()} and no log's folder; give one of these")
+
+
+def logs_of(runs: Path, name: str) -> list[Path]:
+    """Every log of a run, or the folder itself where it is a log; raises ConfigError."""
+    first = log_of(runs, name)
+    folder = RunFolder(first.parent)
+    return list(folder.logs().values()) if first == folder.log else [first]
 
 
 def tables(found: Survey) -> Group:

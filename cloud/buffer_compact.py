@@ -15,6 +15,7 @@ from cloud.bar import bar
 from cloud.buffer import log_of
 from cloud.manifest import read_manifest
 from cloud.run import RunFolder
+from cloud.shards.reader import check_one_log
 from cloud.store.horizons import MAGIC
 from user_rl.files import FileLock
 from user_rl.log.compact import Compacted, compact, sealed_bytes
@@ -29,6 +30,7 @@ class _Line(msgspec.Struct):
 def run_compact(args: argparse.Namespace, console: Console) -> int:
     """`user-rl buffer compact`. Raises StorageBusy naming who drives the run or writes its log."""
     path = log_of(Path(args.runs), args.run)
+    check_one_log(RunFolder(path.parent), "buffer compact")
     run = RunFolder(path.parent)
     with ExitStack() as on_exit:
         if run.config.is_file():

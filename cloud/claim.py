@@ -105,7 +105,7 @@ def _seen(cell: Resource) -> dict[str, Any]:
     status, card = cell.status, cell.card
     return {
         "state": status.state if cell.alive else f"silent for {cell.silent_s:.0f} s",
-        "rate_hz": card.rate_hz if card else 0.0, "spool_bytes": status.spool_bytes,
+        "rate_hz": card.rate_hz if card else 0.0, "site": card.site if card else "", "spool_bytes": status.spool_bytes,
         "disk_free_bytes": status.disk_free_bytes,
     }  # fmt: skip
 

@@ -12,6 +12,7 @@ from cloud.cells import trial_cells
 from cloud.disk import DiskConfig
 from cloud.filming import VideosConfig
 from cloud.gateway import GatewayConfig
+from cloud.inference.config import ServingConfig
 from cloud.learner import LearnerConfig
 from cloud.store.replay import ReplayConfig
 from cloud.tracker import check_tracker
@@ -20,6 +21,7 @@ from hal.make import STORE as CELL_STORE
 from hal.make import cell_store
 from user_rl.config import Tree, build, compose, defaults
 from user_rl.errors import ConfigError
+from user_rl.fleet import InferencePlace
 from user_rl.log import LogConfig
 from user_rl.log.codec import codecs_of
 from user_rl.rows import make_schema
@@ -44,10 +46,14 @@ class RobotsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceConfig:
-    """Accelerators that are held beside the learner's, for whoever serves policies."""
+    """Who answers observations with actions, and the accelerators that are held for that beside the learner's."""
 
     gpus: int = 0
     near: str = ""  # robots: on the site of the granted robots; empty: anywhere
+    serve: bool = False  # a server beside the gateway
+    port: int = 0  # it listens there; 0: any free one
+    server: ServingConfig = field(default_factory=ServingConfig)
+    places: tuple[InferencePlace, ...] = ()  # servers on sites of their own: {name, site, address, curve_public}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +125,11 @@ class LaunchConfig:
     def __post_init__(self) -> None:
         if self.log.commit == "nosync":
             raise ValueError("log.commit = nosync, allowed each, group; only rows on the disk may be acknowledged")
+        if self.gateway.shards > 1 and self.ray.address != "local":
+            raise ValueError(
+                f"gateway.shards = {self.gateway.shards} with ray.address={self.ray.address}, allowed 1: one learner "
+                "reads all shards from its own disk; leave one of the two out"
+            )
         if self.cells and not self.robots.simulated:
             raise ValueError(
                 f"cells = {', '.join(self.cells)}, allowed with robots.simulated=true; configure real ones"

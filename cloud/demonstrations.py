@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cloud.shards.reader import log_at
 from user_rl.errors import ConfigError
-from user_rl.log import Log, LogConfig, Reader
+from user_rl.log import Log, LogConfig
+from user_rl.log.readable import Readable
 from user_rl.rows import Klass
 from user_rl.specs import Array
 
@@ -24,7 +26,7 @@ def copy_demonstrations(source: Path, target: Path, config: LogConfig = LogConfi
         raise ConfigError(
             f"demonstrations.path = {source}: no experience log there; give the folder of a run or its log"
         )
-    with Reader(folder) as reader:
+    with log_at(folder.resolve()) as reader:
         shown = [e for e in reader.episodes() if e.klass == Klass.DEMONSTRATION and e.success and e.closed]
         if not shown:
             raise ConfigError(f"demonstrations.path = {source}: no successful demonstration there; record some first")
@@ -38,7 +40,7 @@ def copy_demonstrations(source: Path, target: Path, config: LogConfig = LogConfi
     return len(shown)
 
 
-def _copy_stream(reader: Reader, log: Log, stream: str, episodes: set[int]) -> None:
+def _copy_stream(reader: Readable, log: Log, stream: str, episodes: set[int]) -> None:
     schema = reader.streams()[stream]
     at = log.open_stream(stream, schema) + 1
     for chunk in reader.scan(stream):

@@ -17,6 +17,7 @@ from cloud.evaluation import evaluate, joined, train_baseline
 from cloud.filming import missing
 from cloud.report import draw_curve, read_metrics, summarise
 from cloud.run import ALIKE, RunFolder, edge_name, write_json
+from cloud.shards.reader import open_log
 from cloud.videos.run import write_recorded
 from cloud.weights import WeightStore
 from user_rl.config import Tree
@@ -54,9 +55,9 @@ def finish(
 def compare_logs(folder: RunFolder) -> Comparison:
     """Every simulated edge's spool against the cloud's log, row by row; all zero where there is no edge here."""
     total = NOTHING
-    if not (folder.log / "log.json").is_file():
+    if not folder.logs():
         return total
-    with Reader(folder.log) as cloud:
+    with open_log(folder) as cloud:
         for spool in sorted((folder.root / "edges").glob("*/spool")):
             with Reader(spool) as edge:
                 total += compare(edge, cloud, folder.name)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,11 +18,11 @@ from cloud.algorithms.bc import BcConfig
 from cloud.cells import cell_trees
 from cloud.config import LaunchConfig, algorithm_config
 from cloud.run import RunFolder, read_json, write_json
+from cloud.shards.reader import open_source
 from cloud.store.replay import Replay
 from cloud.weights import WeightStore
 from user_rl.config import Tree
 from user_rl.errors import ConfigError, UserRlError
-from user_rl.log import Reader
 from user_rl.versions import version_folder
 
 TIMEOUT_S = 3600.0
@@ -68,10 +69,15 @@ def joined(results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 def train_baseline(folder: RunFolder, config: LaunchConfig) -> Path | None:
     """Behaviour cloning on the run's demonstrations; the folder of its version, None without demonstrations."""
     recipe = BcConfig(policy=algorithm_config(config.algorithm).policy)
-    with Reader(folder.log) as reader:
+    with closing(open_source(folder)) as reader:
         schema = next(iter(reader.streams().values()))
         only_shown = dataclasses.replace(
-            config.replay, sampler=None, shape={"name": "transition"}, reward=None, reward_required=False
+            config.replay,
+            sampler=None,
+            shape={"name": "transition"},
+            reward=None,
+            reward_required=False,
+            pictures=recipe.policy.sees,
         )
         replay = Replay(reader, only_shown, schema, seed=config.seed, demonstration_share=recipe.demonstration_share)
         replay.catch_up()

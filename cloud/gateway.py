@@ -1,8 +1,9 @@
 """The gateway: the cloud's sockets. Experience comes in and is acknowledged when durable, weights go out in parts, late
 labels come in.
 
-Each socket has its own context and thread, so bulk weights never delay an acknowledgement. The sockets are bound at
-construction: the addresses are known before `run` begins, which serves until `stop` and then closes everything.
+Each socket has its own context and thread, so bulk weights never delay an acknowledgement, nor bulk rows a ping. The
+sockets are bound at construction: the addresses are known before `run` begins, which serves until `stop` and then
+closes everything.
 """
 
 import logging
@@ -14,10 +15,14 @@ from typing import Any
 
 import msgspec
 
+from cloud.inference.guests import INFERENCE, guests_of
 from cloud.ingest import Answer, Ingest
 from cloud.ingest import GatewayConfig as GatewayConfig
 from cloud.label_door import LabelDoor, LogQuestions
+from cloud.live_door import LiveDoor
+from cloud.piece_door import PieceDoor
 from cloud.schema_file import keep_schema, kept_schema
+from cloud.shards.share import Elsewhere
 from cloud.weights import WeightStore
 from user_rl.channels import Allowed, ChannelConfig, Received, ServerChannel
 from user_rl.clock import Clock
@@ -28,6 +33,8 @@ from user_rl.log.upkeep import Upkeep
 from user_rl.trust import CurveKeys
 from user_rl.wire import (
     TOO_MUCH,
+    Guests,
+    GuestsQuery,
     Message,
     Refused,
     WeightsOffer,
@@ -63,10 +70,11 @@ class Gateway:
         )
         self._upkeep = Upkeep(log_, clock, verify_hours=config.verify_hours)
         self._root, self._kept = weights.parent, self._ingest.schema
-        self._experience = ServerChannel(
+        channel = ServerChannel(
             f"tcp://{config.host}:{config.port}", keys, allowed, config=ChannelConfig(limits=config.limits),
             complaint=TOO_MUCH,
         )  # fmt: skip
+        self._experience = PieceDoor(channel, clock)
         with ExitStack() as undo:
             undo.callback(self._experience.close)
             self._weights = WeightsDoor(
@@ -77,22 +85,24 @@ class Gateway:
             self._labels = LabelDoor(
                 weights.parent, run, self._questions, config, keys=keys, allowed=allowed, clock=clock
             )  # fmt: skip
+            undo.callback(self._labels.close)
+            self._live = LiveDoor(weights.parent, config, keys=keys, allowed=allowed, clock=clock)
             undo.pop_all()
         self.experience_address, self.weights_address = self._experience.address, self._weights.address
-        self.labels_address = self._labels.address
+        self.labels_address, self._takes_labels = self._labels.address, True
+        self.live_address = self._live.address
         self._stopping = threading.Event()
 
     @property
     def doors(self) -> Doors:
         """Where edges find it."""
-        return Doors(experience=self.experience_address, weights=self.weights_address)
+        return Doors(experience=self.experience_address, weights=self.weights_address, live=self.live_address)
 
     def run(self) -> None:
         """Serves until `stop`, then closes the sockets, not the log. What was not acknowledged is sent again."""
-        doors = [
-            threading.Thread(target=self._weights.run, name="weights", daemon=True),
-            threading.Thread(target=self._labels.run, name="labels", daemon=True),
-        ]
+        served = {"weights": self._weights.run, "live": self._live.run}
+        served |= {"labels": self._labels.run} if self._takes_labels else {}
+        doors = [threading.Thread(target=run, name=name, daemon=True) for name, run in served.items()]
         for door in doors:
             door.start()
         log.info("gateway: experience at %s, weights at %s", self.experience_address, self.weights_address)
@@ -102,10 +112,13 @@ class Gateway:
         finally:
             self._weights.stop()
             self._labels.stop()
+            if not self._takes_labels:
+                self._labels.close()
+            self._live.stop()
             while any(door.is_alive() for door in doors):
                 self._questions.answer()
-                doors[-1].join(self._config.tick_s)
-                doors[0].join(self._config.tick_s)
+                for door in doors:
+                    door.join(self._config.tick_s)
             self._experience.close()
             self._upkeep.close()
 
@@ -117,6 +130,18 @@ class Gateway:
         """How many online rows the run may hold; None: no limit. Told to the edges with the next tick."""
         self._ingest.total_rows = total_online_rows
 
+    def be_shard(self, opens_at: Callable[[str], int | None], *, takes_labels: bool) -> None:
+        """One of several gateways of the run, one of which takes labels; `opens_at`: see Ingest. Before `run`."""
+        self._ingest.opens_at, self._takes_labels = opens_at, takes_labels
+
+    def share(self, elsewhere: Elsewhere) -> None:
+        """What the run's other shards have by now."""
+        self._questions.ask(lambda: self._ingest.share(elsewhere))
+
+    def fence(self, cell: str) -> tuple[dict[str, int], int]:
+        """See Ingest.fence; while `run` serves."""
+        return self._questions.ask(lambda: self._ingest.fence(cell))
+
     def share_demonstrations(self, each: int | None) -> None:
         """How many of the demonstrations one cell records; None: whoever comes first. Before `run`."""
         self._ingest.quota.each = each
@@ -127,8 +152,8 @@ class Gateway:
         return {
             "rows": ingest.rows, "bytes": ingest.bytes, "refused": ingest.refused + self._experience.refused,
             "online_rows": ingest.online_rows, "demonstrations": ingest.quota.shown, "cells": ingest.cells,
-            "disk_full": ingest.full, "limited": self._experience.limited, "weights_bytes": self._weights.bytes,
-            "labels": dict(self._labels.counts),
+            "shown": ingest.quota.shown_by_cell, "disk_full": ingest.full, "limited": self._experience.limited,
+            "weights_bytes": self._weights.bytes, "labels": dict(self._labels.counts),
         }  # fmt: skip
 
     def _keep_schema(self) -> None:
@@ -164,13 +189,17 @@ class Gateway:
 
 
 class WeightsDoor:
-    """The weights socket: which version is offered, and parts of its file. A cell reads while the run has it leased."""
+    """The weights socket: which version is offered, and parts of its file. A cell reads while the run has it leased.
+
+    A server that infers reads, too, and asks here whom it may answer.
+    """
 
     def __init__(
         self, run: str, store: WeightStore, config: GatewayConfig, *,
         keys: CurveKeys, allowed: Allowed, tokens: Callable[[str], int | None],
     ) -> None:  # fmt: skip
         self._run, self._store, self._config, self._tokens = run, store, config, tokens
+        self._allowed = allowed
         self._channel = ServerChannel(
             f"tcp://{config.host}:{config.weights_port}", keys, allowed, config=ChannelConfig(limits=config.limits),
             complaint=TOO_MUCH,
@@ -207,10 +236,15 @@ class WeightsDoor:
             return encode(Refused("", "order", str(error)[:2000]))
 
     def _answer(self, user: str, message: Message) -> list[bytes | memoryview]:
-        if not isinstance(message, WeightsQuery | WeightsRange):
+        if not isinstance(message, WeightsQuery | WeightsRange | GuestsQuery):
             raise WireError(f"{type(message).__name__} at the weights socket, allowed WeightsQuery and WeightsRange")
         if message.run != self._run:
             return encode(Refused("", "run", f"weights of run {message.run}, allowed {self._run}; ask its own gateway"))
+        if isinstance(message, GuestsQuery):
+            if not user.startswith(INFERENCE):
+                text = f"the guests of {self._run} are not for {user}, allowed {INFERENCE}NAME; enrol it so"
+                return encode(Refused("", "identity", text))
+            return encode(Guests(guests_of(self._allowed, self._tokens)))
         if not self._may_read(user):
             text = f"weights for {user}, allowed the cells that {self._run} has leased, itself and admins; lease it"
             return encode(Refused("", "identity", text))

@@ -11,23 +11,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
+from cloud.arrived import Arrived, arrived_from
 from cloud.episodes import EpisodeSum, EpisodeTally, online_steps
 from cloud.quota import Quota
+from cloud.row_checks import Refusal as Refusal
+from cloud.row_checks import find_problem as find_problem
+from cloud.row_checks import read_schema
+from cloud.sessions import Session, Sessions
+from cloud.shards.share import Elsewhere, always_ours, check_left, check_shards, fenced
 from user_rl.channels import Received
 from user_rl.clock import Clock
-from user_rl.errors import ConfigError, SchemaMismatch, SpecError, StorageFull, WireError
+from user_rl.errors import ConfigError, SchemaMismatch, StorageFull, WireError
 from user_rl.log import Log
 from user_rl.log.upkeep import VERIFY_HOURS
-from user_rl.rows import Klass, Schema, schema_from_bytes
-from user_rl.specs import Array
+from user_rl.rows import Klass, Schema
 from user_rl.turnstile import PeerLimits
 from user_rl.wire import (
     UNLIMITED,
     Ack,
     Hello,
-    Limits,
     Message,
     Permit,
     Refused,
@@ -43,8 +45,6 @@ log = logging.getLogger(__name__)
 Answer = tuple[bytes, Message]  # the peer and what it is told
 REFUSE_AGAIN_S = 1.0
 LOG_AGAIN_S = 60.0
-MAX_ROW_BYTES = Limits().payload_bytes
-FLAGS = ("source", "is_intervention", "kind", "klass", "next.done", "next.truncated", "next.success")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,49 +55,31 @@ class GatewayConfig:
     port: int = 0  # of the experience socket; 0: any free one
     weights_port: int = 0
     labels_port: int = 0
+    live_port: int = 0
     advertise: str | None = None  # the host that edges are told, where it is not `host`
     group_bytes: int = 8 * 2**20  # a commit's size at most
     group_s: float = 0.01  # a commit's age at most
     retry_s: float = 1.0  # between commits on a full disk
     lost_after_s: float = 10.0  # a peer that cannot be reached for so long is forgotten
+    small_group_bytes: int = 2**18  # below it a commit waits as long as the last one took: half the time at most
     tick_s: float = 0.02  # between looks at stop, permits and full disks when nothing arrives
     part_bytes: int = 2**20  # of the weights, per answer, at most
     verify_hours: float = VERIFY_HOURS  # between two looks at a sealed segment's bytes
     limits: PeerLimits = field(default_factory=PeerLimits)  # what one robot may take of each socket
+    shards: int = 1  # gateways of the run, each with a log of its own; see cloud.shards
+    dead_after_s: float = 15.0  # a shard that is silent for so long loses its cells to the others
 
     def __post_init__(self) -> None:
         if not self.verify_hours > 0:
             raise ConfigError(
                 f"gateway.verify_hours = {self.verify_hours}, allowed more than 0; leave it out for a day"
             )
+        check_shards(self.shards, self.dead_after_s)
 
-    def at(self, port: int, weights_port: int) -> "GatewayConfig":
-        """The same, at these ports."""
-        return replace(self, port=port, weights_port=weights_port)
-
-
-class Refusal(WireError):
-    """A message about `stream` that is turned away with `code`."""
-
-    def __init__(self, stream: str, code: RefusedCode, text: str) -> None:
-        super().__init__(text)
-        self.stream, self.code = stream, code
-
-
-@dataclass
-class _Session:
-    """A stream that said Hello, until its peer is lost."""
-
-    stream: str
-    peer: bytes
-    cell: str
-    schema: Schema
-    log_id: str
-    epoch: int
-    token: int
-    behind: bool = False  # rows were turned away since its Hello: it must say Hello again
-    permit: Permit | None = None  # the last one sent
-    lost_s: float | None = None  # since when its peer cannot be reached
+    def at(self, port: int, weights_port: int, live_port: int = 0, *, shard: int = 0) -> "GatewayConfig":
+        """The same, at these ports; the first shard alone takes labels."""
+        labels_port = 0 if shard else self.labels_port
+        return replace(self, port=port, weights_port=weights_port, live_port=live_port, labels_port=labels_port)
 
 
 class Ingest:
@@ -113,7 +95,10 @@ class Ingest:
         self.online_rows, self.rows, self.bytes, self.refused = 0, 0, 0, 0
         self.full = False
         self.quota = Quota(demonstrations)
-        self._sessions: dict[str, _Session] = {}
+        self.opens_at: Callable[[str], int | None] = always_ours  # from which step on this shard takes a stream
+        self._elsewhere = Elsewhere()
+        self._sessions = Sessions()
+        self._commit_took_s = 0.0
         self._dirty: set[str] = set()
         self._pending_bytes, self._pending_since_s, self._retry_s = 0, 0.0, 0.0
         self._pending_online = 0
@@ -127,7 +112,7 @@ class Ingest:
     @property
     def cells(self) -> list[str]:
         """The cells that can be reached now."""
-        return sorted({s.cell for s in list(self._sessions.values()) if s.lost_s is None})
+        return sorted({s.cell for s in self._sessions.all() if s.lost_s is None})
 
     @property
     def pending(self) -> bool:
@@ -154,12 +139,21 @@ class Ingest:
         if not self._dirty or now_s < self._retry_s or self._log.wait_s() > 0:
             return False
         waited_s = now_s - self._pending_since_s
-        return idle or self._pending_bytes >= self._config.group_bytes or waited_s >= self._config.group_s
+        if self._pending_bytes >= self._config.group_bytes or waited_s >= self._config.group_s:
+            return True
+        return idle and self._small_wait_s() == 0
 
     def wait_s(self) -> float:
         """How long to wait for the next message: not at all while a commit would make rows durable."""
         tick_s = self._config.tick_s
-        return min(tick_s, self._log.wait_s()) if self._dirty and not self.full else tick_s
+        return min(tick_s, max(self._log.wait_s(), self._small_wait_s())) if self._dirty and not self.full else tick_s
+
+    def _small_wait_s(self) -> float:
+        """How long a small group still gathers: many streams then share a commit, and one alone hardly waits."""
+        if self._pending_bytes >= self._config.small_group_bytes:
+            return 0.0
+        longest_s = min(self._commit_took_s, self._config.group_s)
+        return max(0.0, self._pending_since_s + longest_s - self._clock.now_s())
 
     def commit(self, *, at_once: bool = False) -> list[Answer]:
         """One durable group commit and its acknowledgements; on a full disk a refusal, and all stays pending.
@@ -167,11 +161,13 @@ class Ingest:
         The log may let rows wait for the rest of their group, unless `at_once`; they are then neither acknowledged nor
         counted.
         """
+        start_s = self._clock.now_s()
         try:
             moved = self._log.sync() if at_once else self._log.commit()
         except StorageFull as error:
             return self._now_full(error)
-        there = (self._sessions[stream] for stream in sorted(moved) if stream in self._sessions)
+        self._commit_took_s = self._clock.now_s() - start_s
+        there = self._sessions.of(sorted(moved))
         answers: list[Answer] = [(session.peer, Ack(session.stream, moved[session.stream])) for session in there]
         if self._log.pending:
             return answers
@@ -181,15 +177,32 @@ class Ingest:
         self._pending_online, self._pending_closed = 0, []
         return answers + self._space_again() + self.permits()
 
+    def share(self, elsewhere: Elsewhere) -> None:
+        """What the other shards have by now."""
+        self._elsewhere, self.quota.elsewhere = elsewhere, elsewhere.shown
+
+    def fence(self, cell: str) -> tuple[dict[str, int], int]:
+        """The last durable step of each of the cell's streams, and the log's newest commit: nothing more comes.
+
+        For a cell that `opens_at` gives to this shard no longer. Raises StorageFull while rows of it wait for a commit.
+        """
+        streams = [s for s in self._log.streams() if s.startswith(f"{cell}/") and s.endswith(f"/{self._run}")]
+        check_left(streams, self.opens_at)
+        self.commit(at_once=True)  # who was not told asks again, elsewhere
+        found = fenced(self._log, streams)
+        for stream in streams:
+            self._sessions.drop(stream)
+        return found
+
     def permits(self) -> list[Answer]:
         """The permits that changed since they were last sent; forgets peers that were lost for long."""
-        now_s = self._clock.now_s()
+        now_s, share = self._clock.now_s(), self._share()
         changed: list[Answer] = []
-        for session in list(self._sessions.values()):
+        for session in self._sessions.all():
             if session.lost_s is not None and now_s - session.lost_s > self._config.lost_after_s:
-                del self._sessions[session.stream]
+                self._sessions.drop(session.stream)
                 continue
-            permit = self._permit(session)
+            permit = self._permit(session, share)
             if permit != session.permit:
                 session.permit = permit
                 changed.append((session.peer, permit))
@@ -197,15 +210,16 @@ class Ingest:
 
     def delivered(self, peer: bytes, ok: bool) -> None:
         """What became of an answer to `peer`."""
-        for session in self._sessions.values():
-            if session.peer == peer and ok:
+        for session in self._sessions.of_peer(peer):
+            if ok:
                 session.lost_s = None
-            elif session.peer == peer:
+            else:
                 session.permit = None  # to be sent again
                 session.lost_s = self._clock.now_s() if session.lost_s is None else session.lost_s
 
     def _hello(self, peer: bytes, user: str, hello: Hello) -> list[Answer]:
         schema = self._check_hello(user, hello)
+        first = self._first_of(hello.stream)
         answers = self.commit(at_once=True) if self._dirty and not self.full else []
         if self.full:
             full = Refused(hello.stream, "full", "the cloud's disk is full; say Hello again in a second")
@@ -215,23 +229,37 @@ class Ingest:
         except (SchemaMismatch, ConfigError) as error:  # a codec that its fields cannot have
             raise Refusal(hello.stream, "schema", str(error)) from error
         self.schema = self.schema or schema
+        if first > cursor + 1:
+            cursor = first - 1  # what comes before it is at another shard
+            answers += self._skip(hello.stream, cursor)
         if hello.first_kept > cursor + 1:
             cursor = hello.first_kept - 1
             answers += self._note_gap(hello.stream, cursor)
         cell = hello.stream.partition("/")[0]
-        session = _Session(hello.stream, peer, cell, schema, hello.log_id, hello.epoch, hello.token)
+        session = Session(hello.stream, peer, cell, schema, hello.log_id, hello.epoch, hello.token)
         if self.full:
             return [*answers, (peer, Refused(hello.stream, "full", "the cloud's disk is full; say Hello again"))]
-        self._sessions[hello.stream] = session
+        self._sessions.put(session)
         return [*answers, (peer, Welcome(hello.stream, cursor)), *self.permits()]
 
     def _note_gap(self, stream: str, last: int) -> list[Answer]:
+        log.warning("%s: rows %d to %d are nowhere; noted as a gap", stream, self._log.synced(stream) + 1, last)
+        return self._skip(stream, last)
+
+    def _first_of(self, stream: str) -> int:
+        """From which step on this shard takes the stream."""
+        first = self.opens_at(stream)
+        if first is None:
+            raise Refusal(stream, "moved", f"{stream} is not this shard's own; the fleet says where it goes")
+        return first
+
+    def _skip(self, stream: str, last: int) -> list[Answer]:
+        """Lets the stream go on behind step `last`."""
         first = self._log.synced(stream) + 1
-        log.warning("%s: rows %d to %d are nowhere; noted as a gap", stream, first, last)
         with suppress(StorageFull):  # it waits, and the commit says so
             self._log.append_gap(stream, first, last)
         self._dirty.add(stream)
-        self._sessions.pop(stream, None)
+        self._sessions.drop(stream)
         return self.commit(at_once=True)
 
     def _check_hello(self, user: str, hello: Hello) -> Schema:
@@ -244,7 +272,7 @@ class Ingest:
             text = f"rows of run {run}, allowed {self._run}; send them to their own gateway"
             raise Refusal(hello.stream, "run", text)
         self._check_lease(cell, hello)
-        schema = _read_schema(hello)
+        schema = read_schema(hello)
         if self.schema is not None and schema.digest != self.schema.digest:
             text = f"schema {schema.digest}, allowed {self.schema.digest}, the run's first; configure the cell like it"
             raise Refusal(hello.stream, "schema", text)
@@ -268,7 +296,7 @@ class Ingest:
             session.behind = True  # told by "full" already, and asked for Hello when there is space
             return []
         try:
-            records = self._check_rows(session, rows, payload)
+            arrived = self._check_rows(session, rows, payload)
         except Refusal:
             session.behind = True
             raise
@@ -276,14 +304,11 @@ class Ingest:
         appended = self._log.appended(rows.stream)
         if rows.first + rows.count - 1 <= appended:
             return [(peer, Ack(rows.stream, self._log.synced(rows.stream)))]
-        self._append(session, records[appended + 1 - rows.first :])
+        self._append(session, arrived.after(appended + 1 - rows.first))
         return []
 
-    def _check_rows(self, session: _Session, rows: Rows, payload: memoryview) -> Array:
-        size = rows.count * session.schema.row_bytes
-        if payload.nbytes != size:
-            text = f"{rows.count} rows in {payload.nbytes} bytes, allowed {size}; drop them"
-            raise Refusal(rows.stream, "malformed", text)
+    def _check_rows(self, session: Session, rows: Rows, payload: memoryview) -> Arrived:
+        self._first_of(rows.stream)
         if digest(payload) != rows.digest:
             text = f"rows {rows.first} to {rows.first + rows.count - 1} changed on the way; send them again"
             raise Refusal(rows.stream, "digest", text)
@@ -291,24 +316,26 @@ class Ingest:
         if rows.first > expected:
             text = f"rows from {rows.first}, allowed {expected}; say Hello and send what follows"
             raise Refusal(rows.stream, "order", text)
-        records = session.schema.view(payload)
+        arrived = arrived_from(rows, payload, session.schema)
+        records = arrived.head
         if problem := find_problem(records, rows.first, self._run):
             raise Refusal(rows.stream, "malformed", f"{rows.stream} {problem}")
         newest = max(session.token, self._tokens(session.cell) or 0)
         if int(records["token"].max()) > newest:
             text = f"lease token {int(records['token'].max())} in a row, allowed up to {newest}; say Hello with it"
             raise Refusal(rows.stream, "hello", text)
-        return records
+        return arrived
 
-    def _append(self, session: _Session, records: Array) -> None:
+    def _append(self, session: Session, arrived: Arrived) -> None:
+        records = arrived.head
         if not self._dirty:
             self._pending_since_s = self._clock.now_s()
         with suppress(StorageFull):  # a log that commits each: the rows wait, and the next commit says so
-            self._log.append(session.stream, records)
+            arrived.append_to(self._log, session.stream)
         self._dirty.add(session.stream)
-        self._pending_bytes += records.nbytes
+        self._pending_bytes += arrived.nbytes
         self.rows += len(records)
-        self.bytes += records.nbytes
+        self.bytes += arrived.nbytes
         self._pending_online += online_steps(records)
         self._pending_closed += [(session.stream, e) for e in self._tally.add(session.stream, records)]
 
@@ -330,12 +357,15 @@ class Ingest:
             else:
                 self._tally.resume(episode.stream, known)
 
-    def _permit(self, session: _Session) -> Permit:
-        last = UNLIMITED
-        if self.total_rows is not None:
-            cells = max(1, len(self.cells))
-            share = math.ceil(max(0, self.total_rows - self.online_rows) / cells)
-            last = self._log.synced(session.stream) + share
+    def _share(self) -> int | None:
+        """How many more online rows each cell may record; None: any number."""
+        if self.total_rows is None:
+            return None
+        cells, rows = len(self.cells) + self._elsewhere.cells, self.online_rows + self._elsewhere.online_rows
+        return math.ceil(max(0, self.total_rows - rows) / max(1, cells))
+
+    def _permit(self, session: Session, share: int | None) -> Permit:
+        last = UNLIMITED if share is None else self._log.synced(session.stream) + share
         return Permit(session.stream, last, self.quota.still_wanted(session.stream))
 
     def _now_full(self, error: StorageFull) -> list[Answer]:
@@ -344,7 +374,7 @@ class Ingest:
             return []
         self.full = True
         log.error("nothing is acknowledged until there is space: %s", error)
-        there = [self._sessions[s] for s in sorted(self._dirty) if s in self._sessions]
+        there = self._sessions.of(sorted(self._dirty))
         return [(s.peer, Refused(s.stream, "full", str(error))) for s in there]
 
     def _space_again(self) -> list[Answer]:
@@ -353,7 +383,7 @@ class Ingest:
         self.full = False
         log.info("there is space again; what was pending is durable")
         text = "there is space again; say Hello"
-        return [(s.peer, Refused(s.stream, "hello", text)) for s in self._sessions.values() if s.behind]
+        return [(s.peer, Refused(s.stream, "hello", text)) for s in self._sessions.all() if s.behind]
 
     def _refuse(self, received: Received, stream: str, code: RefusedCode, text: str) -> list[Answer]:
         self.refused += 1
@@ -368,32 +398,3 @@ class Ingest:
             self._told_s.clear()
         self._told_s[key] = now_s + REFUSE_AGAIN_S
         return [(received.peer, Refused(stream, code, text[:2000]))]
-
-
-def _read_schema(hello: Hello) -> Schema:
-    try:
-        schema = schema_from_bytes(hello.schema)
-        size = schema.row_bytes
-    except (WireError, SpecError, ValueError) as error:
-        raise Refusal(hello.stream, "schema", f"a schema that cannot be read: {error}") from error
-    if size > MAX_ROW_BYTES:
-        text = f"rows of {size} bytes, allowed {MAX_ROW_BYTES}; use smaller or fewer images"
-        raise Refusal(hello.stream, "schema", text)
-    return schema
-
-
-def find_problem(records: Array, first: int, run: str) -> str:
-    """What is wrong with these rows, empty if nothing: steps, run, token and flags are held against their ranges."""
-    expected = np.arange(first, first + len(records), dtype=np.uint64)
-    checks = [
-        ("step", records["step"] != expected, "consecutive steps"),
-        ("run", records["run"] != run.encode(), run),
-        ("token", records["token"] == 0, "1 or more"),
-        *((name, records[name] > 1, "0 or 1") for name in FLAGS),
-        ("next.reward", ~np.isfinite(records["next.reward"]), "finite"),
-    ]
-    for name, wrong, allowed in checks:
-        if wrong.any():
-            i = int(np.argmax(wrong))
-            return f"row {first + i}: {name} = {records[name][i]!r}, allowed {allowed}; drop it"
-    return ""

@@ -57,18 +57,19 @@ class LogQuestions:
                 future.set_exception(error)
 
     def streams(self) -> dict[str, Schema]:
-        return self._ask(self._log.streams)
+        return self.ask(self._log.streams)
 
     def synced(self, stream: str) -> int:
-        return self._ask(lambda: self._log.synced(stream))
+        return self.ask(lambda: self._log.synced(stream))
 
     def episodes(self) -> list[Episode]:
-        return self._ask(self._log.episodes)
+        return self.ask(self._log.episodes)
 
     def read(self, stream: str, first: int, max_bytes: int) -> Sequence[Chunk]:
-        return self._ask(lambda: self._log.read(stream, first, max_bytes))
+        return self.ask(lambda: self._log.read(stream, first, max_bytes))
 
-    def _ask(self, question: Callable[[], T]) -> T:
+    def ask(self, question: Callable[[], T]) -> T:
+        """What `question` says in the log's thread."""
         future: Future[T] = Future()
         self._asked.put((question, future))
         try:

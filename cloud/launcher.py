@@ -33,6 +33,7 @@ from cloud.nodes import Nodes
 from cloud.placing import LearnerPlace, ask_of
 from cloud.progress import Progress
 from cloud.run import RunFolder, edge_name, find_run, keep_config, read_json, write_json
+from cloud.shards.assign import loads
 from cloud.tracker import Tracker, make_tracker
 from user_rl.clock import Clock, SystemClock
 from user_rl.config import Tree
@@ -127,6 +128,7 @@ class Driver:
         authority = Authority(home / "authority")
         self._fleet_address = ensure_fleet(home)
         self.status: dict[str, Any] = read_json(folder.status)
+        self._shards = ""  # what hinders a move between them
         self._filming = Filming(folder, config.videos)
         on_exit.callback(self._filming.close)
         self._disk = DiskWatch(folder.root, config.disk, clock=clock)
@@ -156,6 +158,7 @@ class Driver:
         self._place.tick()
         self._edges.start()
         while not self._cloud.done():
+            self._shards = self._cloud.keep_shards(loads(self._claim.cells_seen))
             self._claim.tick(self._cloud.doors)
             self._renewal.tick(self._client)
             self._place.tick()
@@ -185,7 +188,9 @@ class Driver:
         self.status |= {
             **self._disk.figures, "cells": self._claim.cells_seen or self.status.get("cells", {}),
             "edge_pids": self._edges.pids() or self.status.get("edge_pids", {}),
-            "trouble": "; ".join(filter(None, (self._claim.trouble, self._place.trouble, self._disk.trouble))),
+            "trouble": "; ".join(
+                filter(None, (self._claim.trouble, self._place.trouble, self._disk.trouble, self._shards))
+            ),
         }  # fmt: skip
         write_json(self._folder.status, self.status)
         _track(self._tracker, self.status)

@@ -12,7 +12,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ import torch
 from cloud.algorithm import Algorithm, AlgorithmConfig
 from cloud.algorithms import make
 from cloud.checkpoint import Checkpoints
-from cloud.claim_log import LogClaim
 from cloud.durable import Disk
 from cloud.limiter import RateLimiter
 from cloud.manifest import RunState
 from cloud.outcome import fresh_counts, outcome
 from cloud.schema_file import kept_schema
+from cloud.shards.claims import RunClaim
+from cloud.shards.reader import source_of
 from cloud.staleness import Staleness, StalenessConfig, StalenessState
 from cloud.store.replay import Replay, ReplayConfig
 from cloud.store.source import Source
@@ -34,7 +35,6 @@ from cloud.timing import Timing
 from cloud.weights import WeightStore, check_finite
 from user_rl.clock import Clock
 from user_rl.errors import ConfigError, NothingToDraw, StorageError, StorageFull
-from user_rl.log import Reader
 from user_rl.log.snapshot import Wanted
 from user_rl.rows import Schema
 
@@ -78,7 +78,7 @@ class Parts:
     """What a learner works with; tests put others in."""
 
     make: Callable[[AlgorithmConfig, Schema, int], Algorithm] = make
-    open_log: Callable[[Path], Source] = Reader
+    open_log: Callable[[Path], Source] = source_of
     disk: Disk = field(default_factory=Disk)
 
 
@@ -146,17 +146,17 @@ class Learner:
 
     def _replay(self, source: Source, schema: Schema) -> Replay:
         return Replay(
-            source, self._replay_config, schema, seed=self._seed,
+            source, replace(self._replay_config, pictures=self._recipe.policy.sees), schema, seed=self._seed,
             demonstration_share=self._recipe.demonstration_share, max_versions=self._config.staleness.max_versions,
             run=self._run, clock=self._clock,
         )  # fmt: skip
 
-    def _claim_on(self, source: Source | None) -> LogClaim:
+    def _claim_on(self, source: Source | None) -> RunClaim:
         wanted = Wanted(
             online_rows=self._replay_config.capacity_rows,
             interventions=self._replay_config.interventions_are_demonstrations,
         )
-        return LogClaim(self._run / "log", source, wanted)
+        return RunClaim(self._run / "log", source, wanted)
 
     def _learn(self, replay: Replay, schema: Schema) -> None:
         algorithm = self._restore(replay, schema)
@@ -201,7 +201,7 @@ class Learner:
             return algorithm
         state, tensors = found
         _check_same(state, schema, self._seed)
-        self._claim.check(state.snapshot)
+        self._claim.check(state)
         algorithm.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(SAMPLER)})
         learned = {n.removeprefix(SAMPLER): t.numpy() for n, t in tensors.items() if n.startswith(SAMPLER)}
         replay.load_state_dict(learned, state.fresh)
@@ -309,8 +309,9 @@ class Learner:
         tensors = tensors | {SAMPLER + name: torch.from_numpy(value.copy()) for name, value in learned.items()}
         check_finite({name: tensor.numpy() for name, tensor in tensors.items()})
         named = self._checkpoints.manifest()
+        held = self._claim.take(replay.seq, named.state if named else None)
         state = RunState(
-            snapshot=self._claim.take(replay.seq, named.state.snapshot if named else None),
+            snapshot=held.pop(0, None), shards=held,
             updates=position.updates, draws=position.updates, log_seq=replay.seq, limiter=self.limiter.state,
             columns=replay.columns, staleness=self._staleness_state(replay), fresh=replay.fresh(position.updates),
             weight_number=position.version, trained_s=position.trained_s, wall_s=position.wall_s,

@@ -12,9 +12,11 @@ from pathlib import Path
 from rich.console import Console
 
 from cloud.estop_arguments import add_estop
+from cloud.inference.arguments import add_serve
 from cloud.resources_arguments import add_resources
 from cloud.trust_arguments import add_trust
 from cloud.tunnel_arguments import add_tunnel
+from cloud.watch_arguments import add_watch
 from cloud.weights_arguments import add_weights
 from user_rl.errors import UserRlError
 
@@ -66,9 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     add_resources(commands, home=HOME).set_defaults(command=_resources)
     add_estop(commands, home=HOME).set_defaults(command=_estop)
     add_weights(commands).set_defaults(command=_weights)
+    add_serve(commands, home=HOME).set_defaults(command=_serve_inference)
     for added in add_trust(commands, home=HOME):
         added.set_defaults(command=_trust)
     add_tunnel(commands).set_defaults(command=_tunnel)
+    add_watch(commands).set_defaults(command=_watch)
     return parser
 
 
@@ -163,6 +167,12 @@ def _fleet(args: argparse.Namespace) -> int:
     return serve(["--home", str(Path(args.home).expanduser()), "--listen", args.listen, "--site", args.site])
 
 
+def _serve_inference(args: argparse.Namespace) -> int:
+    from cloud.inference.serve import serve
+
+    return serve(args)
+
+
 def _resources(args: argparse.Namespace) -> int:
     from cloud.resources import run_resources
 
@@ -173,6 +183,12 @@ def _estop(args: argparse.Namespace) -> int:
     from cloud.estop import run_estop
 
     return run_estop(args, _console())
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from cloud.watch import run_watch
+
+    return run_watch(args, Console())
 
 
 def _tunnel(args: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ class RunState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     draws: int  # number of the next batch to draw
     log_seq: int  # the last commit of the experience log that the replay had taken in
     snapshot: Snapshot | None = None  # the log at `log_seq`, whose segments are pinned
+    shards: dict[int, Snapshot] = {}  # the same of the run's other logs, whose commits `log_seq` then counts too
     limiter: LimiterState
     staleness: StalenessState | None = None  # None: no limit was set
     fresh: FreshState | None = None  # the queue of on-policy data, where there is one

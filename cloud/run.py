@@ -32,6 +32,25 @@ class RunFolder:
         return self.root / "log"
 
     @property
+    def shards(self) -> Path:
+        """Which shard has what, of a run that has several; see cloud.shards."""
+        return self.root / "shards.json"
+
+    @property
+    def order(self) -> Path:
+        """In which order the learner took in the commits of several logs."""
+        return self.root / "order"
+
+    def log_of(self, shard: int) -> Path:
+        """The log of a shard; the first one's is `log`."""
+        return self.root / f"log-{shard}" if shard else self.log
+
+    def logs(self) -> dict[int, Path]:
+        """Every log that there is by now, by its shard's number."""
+        numbers = [0, *sorted(int(p.name[4:]) for p in self.root.glob("log-*") if p.name[4:].isdigit())]
+        return {n: self.log_of(n) for n in numbers if (self.log_of(n) / "log.json").is_file()}
+
+    @property
     def weights(self) -> Path:
         return self.root / "weights"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cloud.durable import Disk
-from user_rl.log.chunk import ChunkRef, segment_name
+from user_rl.log.chunk import ChunkRef
 from user_rl.rows import Kind, Klass, Schema, make_schema
 from user_rl.specs import Array, Image, box
 
@@ -127,8 +127,8 @@ class MemoryLog:
             for seq, (stream, rows) in enumerate(found, after_seq + 1)
         ]
 
-    def segments(self) -> list[str]:
-        return [segment_name(Klass.ONLINE, 1)]
+    def first_online(self) -> int:
+        return 1
 
     def hold(self) -> "MemoryLog":
         return self

@@ -5,12 +5,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from edge.inference.config import InferenceConfig
 from edge.logs import LogConfig
+from edge.pace import PaceConfig
+from edge.room_config import RoomConfig
 from edge.safety import SafetyConfig
 from edge.telemetry import TelemetryConfig
 from hal.embodiment import Layout
 from hal.guard import GuardConfig
 from user_rl.clock import Clock, FreeRunningClock, SystemClock
+from user_rl.errors import ConfigError
 from user_rl.tunnels import TunnelConfig
 
 HALT_COMMAND_S = 10.0  # an out-of-band halt command may take so long
@@ -53,6 +57,14 @@ class LinkConfig:
     heartbeat_s: float = 1.0
     longest_pause_s: float = 30.0  # between two attempts after a refusal
     segment_bytes: int = 256 * 2**20
+    codecs: dict[str, str] = field(default_factory=dict)  # of the spool, as log.codecs: {observation.images.*: jpeg:90}
+    room: RoomConfig = field(default_factory=RoomConfig)
+    pace: PaceConfig = field(default_factory=PaceConfig)
+    live_hz: float = 5.0  # of the live stream at most; 0: none, pings only
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.live_hz <= 30:
+            raise ConfigError(f"link.live_hz = {self.live_hz:g}, allowed 0 to 30; leave it out for 5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +100,7 @@ class EdgeConfig:
     ring_bytes: int = 64 * 2**20
     spool_bytes: int = 8 * 2**30
     link: LinkConfig = field(default_factory=LinkConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
     safety: SafetyConfig = field(default_factory=SafetyConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     tunnel: TunnelConfig = field(default_factory=TunnelConfig)

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import zmq
 
+from edge.pace import Pace
+from edge.paced_channel import PacedChannel
 from user_rl.channels import ClientChannel
 from user_rl.errors import ConfigError, WireError
 from user_rl.trust import Bundle
@@ -13,12 +15,13 @@ from user_rl.wire import Message, decode, encode
 
 log = logging.getLogger(__name__)
 
+Channel = ClientChannel | PacedChannel
 BURST = 200  # messages in one direction before the other has its turn
 SILENT_S = 15.0  # edge.uplink and edge.downlink ask again long before
 
 
 class Machine(Protocol):
-    """What decides: edge.uplink, edge.downlink."""
+    """What decides: edge.uplink, user_rl.downlink."""
 
     def next(self, now_s: float) -> tuple[Message, bytes | None] | None:
         """What to say now, without taking it as said."""
@@ -33,9 +36,10 @@ class Machine(Protocol):
 class Connection:
     """One CURVE connection, made anew when its address changes. One thread."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
-        self._channel: ClientChannel | None = None
+    def __init__(self, bundle: Bundle, pace: Pace | None = None) -> None:
+        """`pace`: of what is said; None: as fast as it goes."""
+        self._bundle, self._pace = bundle, pace
+        self._channel: Channel | None = None
         self._address = self._refused = ""
         self._heard_s: float | None = None  # when the other side last said something, on this connection
 
@@ -60,12 +64,16 @@ class Connection:
         self.close()
         try:
             if address:
-                self._channel = ClientChannel(address, self._bundle.curve, self._bundle.server_curve_public)
+                self._channel = self._open(address)
             self._address, self._refused, self._heard_s = address, "", None
         except ConfigError as error:
             log.error("%s; the fleet named it", error)
             self._refused = address
         reconnected()
+
+    def _open(self, address: str) -> Channel:
+        channel = ClientChannel(address, self._bundle.curve, self._bundle.server_curve_public)
+        return channel if self._pace is None else PacedChannel(channel, self._pace)
 
     def pump(self, machine: Machine, now_s: float) -> bool:
         """Takes in what has come and says what there is to say; False when nothing happened."""
@@ -80,7 +88,7 @@ class Connection:
             self._channel.close()
             self._channel, self._address = None, ""
 
-    def _listen(self, channel: ClientChannel, machine: Machine, now_s: float) -> bool:
+    def _listen(self, channel: Channel, machine: Machine, now_s: float) -> bool:
         for count in range(BURST):
             frames = channel.receive(0.0)
             if frames is None:
@@ -94,7 +102,7 @@ class Connection:
             machine.receive(message, payloads[0] if payloads else None, now_s)
         return True
 
-    def _speak(self, channel: ClientChannel, machine: Machine, now_s: float) -> bool:
+    def _speak(self, channel: Channel, machine: Machine, now_s: float) -> bool:
         for count in range(BURST):
             out = machine.next(now_s)
             if out is None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from edge.config import EdgeConfig, Realtime
 from edge.desk import Desk
 from edge.fault import latch, read_fault
+from edge.inference.remote import make_remote
 from edge.loading import at_once, beside, tried
 from edge.logs import set_up_logs
 from edge.loop import control
@@ -87,6 +88,7 @@ def run(shared: Shared, config: EdgeConfig, stopping: Callable[[], bool], make: 
         shared, recorder, pacer, config, idle=idle, cell=cell, stopping=stopping, load=tried(cell),
         start=at_once if config.free else beside,
     )  # fmt: skip
+    desk.far = make_remote(shared, ring.schema, config, idle)
     try:
         if not may_open(config, desk, shared):
             return

@@ -108,7 +108,7 @@ def run(tree: Mapping[str, Any], *, stopping: Callable[[], int], programs: Progr
         path = config.root / "config.json"
         write_atomically(path, json.dumps(tree, indent=1).encode(), mode=0o600)
         tail = ["--shared", str(shared.fd), "--config", str(path), "--parent", str(os.getpid())]
-        fds = (shared.fd, lock.fd)
+        fds = (*shared.fds, lock.fd)
         control = Child("control", [*programs.control, *tail], fds)
         with _line(config) as line:
             link = Child("link", [*programs.link, *tail, *_option(line[:1])], (*fds, *line[:1]))
@@ -116,7 +116,7 @@ def run(tree: Mapping[str, Any], *, stopping: Callable[[], int], programs: Progr
             tunnel.longest_s = LONGEST_TUNNEL_PAUSE_S
             return Daemon(config, shared, control, link, *([tunnel] if line else [])).run(stopping)
     finally:
-        os.close(shared.fd)
+        shared.close()
         lock.release()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from edge.acting import Actor, Proposal, Swapping
 from edge.config import EdgeConfig, Swap
+from edge.inference.remote import RemoteActor
 from edge.loading import Load, Loaded, Loader, Start, at_once
 from edge.orders import Orders, Report, State
 from edge.pacer import Pacer
@@ -64,6 +65,7 @@ class Desk:
     ) -> None:  # fmt: skip
         self._shared, self._recorder, self._pacer, self._config = shared, recorder, pacer, config
         self._idle, self._stopping, self._cell = idle, stopping, cell
+        self.far: RemoteActor | None = None  # acts instead of the policy beside the robot, its fallback then
         self._loads_within = not config.free or config.swap is not Swap.EPISODE  # simulated time waits for its weights
         self._loader = Loader(load, self._noise, start=start)
         self._senses = Senses(cell, idle)
@@ -213,28 +215,32 @@ class Desk:
         if self._wanted(orders):
             return self._episode(orders, episode, None)
         self._loader.want(orders)
-        if self._loader.newest is None or not orders.weights:
+        weights = self._loader.newest if orders.weights else None
+        actor = self._actor(weights)
+        if actor is None:
             return State.NO_WEIGHTS
         if step > orders.last_step and (self._config.free or self._config.hold_at_permit):
             return State.NO_PERMIT
-        return self._episode(orders, episode, self._loader.newest)
+        return self._episode(orders, episode, actor, 0 if weights is None else weights.version.number)
 
-    def _episode(self, orders: Orders, episode: int, weights: Loaded | None) -> Plan:
+    def _episode(self, orders: Orders, episode: int, actor: Actor | None, version: int = 0) -> Plan:
         heading = Heading(
             generation=orders.generation, run=orders.run, token=orders.token, clock_offset_s=orders.clock_offset_s,
-            klass=Klass.DEMONSTRATION if weights is None else Klass.ONLINE,
+            klass=Klass.DEMONSTRATION if actor is None else Klass.ONLINE,
         )  # fmt: skip
         seed = episode_seed(self._config.seed, self._config.name, orders.boot, episode)
-        if weights is None:
-            return Plan(orders=orders, heading=heading, seed=seed, actor=None)
-        number = weights.version.number
-        return Plan(orders=orders, heading=heading, seed=seed, actor=self._actor(weights), version=number)
+        return Plan(orders=orders, heading=heading, seed=seed, actor=actor, version=version)
 
     def _wanted(self, orders: Orders) -> bool:
         self._demonstrated = [step for step in self._demonstrated if step > orders.acknowledged]
         return self._cell.teleop is not None and orders.demonstrations > len(self._demonstrated)
 
-    def _actor(self, weights: Loaded) -> Actor:
+    def _actor(self, weights: Loaded | None) -> Actor | None:
+        """What may act in the next episode; None: nothing yet."""
+        near = None if weights is None else self._near(weights)
+        return near if self.far is None else self.far.over(near)
+
+    def _near(self, weights: Loaded) -> Actor:
         if self._config.swap is Swap.EPISODE:
             return weights.actor
         return Swapping(lambda: (self._loader.newest or weights).actor, chunks=self._config.swap is Swap.CHUNK)

@@ -7,10 +7,12 @@ where its successor goes on, and the orders in shared memory keep the robot goin
 """
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
 import queue
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -20,12 +22,15 @@ from msgspec.structs import replace
 
 from edge.config import EdgeConfig
 from edge.connection import Connection
-from edge.downlink import Downlink
 from edge.heart import Answer, Heart
+from edge.inference.courier import Errand, make_courier
 from edge.last import Survivor
-from edge.lease import Lease
+from edge.lease import Lease, Record
+from edge.live import LiveLine, Spooled
+from edge.live_view import View
 from edge.logs import LastTrouble, set_up_logs
 from edge.orders import Card, Orders, PartReport, Report, State
+from edge.pace import Pace, part_bytes
 from edge.paths import Paths, Straight, Tunnelled
 from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging
 from edge.ring import Ring
@@ -38,9 +43,11 @@ from edge.watch import Watch
 from user_rl import fleet
 from user_rl.clock import Clock, SystemClock
 from user_rl.config import build
+from user_rl.downlink import Downlink
 from user_rl.errors import ConfigError, StorageFull, UserRlError
 from user_rl.files import free_bytes
 from user_rl.log import Cursors, Log, LogConfig
+from user_rl.log.codec import codecs_of
 from user_rl.renewal import keep_in
 from user_rl.trust import Bundle, load_bundle
 from user_rl.tunnels import Traffic
@@ -66,7 +73,9 @@ class Link:
         self._heard_s, self._orders = found.heard_s, replace(found, heard_s=0.0)  # the former is posted with it
         self._lease = Lease(config.root / "lease.json", self._orders.lease_until_s)
         link = config.link
-        bound = LogConfig(segment_bytes=min(link.segment_bytes, config.spool_bytes // 4), max_bytes=config.spool_bytes)
+        codecs_of(ring.schema, link.codecs, "link.codecs")  # what cannot be is said here
+        segment_bytes = min(link.segment_bytes, config.spool_bytes // 4)
+        bound = LogConfig(segment_bytes=segment_bytes, max_bytes=config.spool_bytes, codecs=link.codecs)
         self._spool = Log(config.root / "spool", bound)
         self._cursors = Cursors(config.root / "cursors")
         self._spooler = Spooler(ring, self._spool, config, shared.boot, self._clock)
@@ -74,13 +83,19 @@ class Link:
         self.telemetry = Telemetry(config.root, shared.timings, config.telemetry, self._clock)
         self.uplink = Uplink(self._spool, link, self._saved)
         self.downlink: Downlink | None = None
-        self._experience, self._weights = Connection(bundle), Connection(bundle)
         keep = keep_in(Path(config.bundle).expanduser())
         self._heart = Heart(bundle, self._fleet_card(), self._clock, link.heartbeat_s, paths=paths, keep=keep)
         self._watch = Watch(lambda: self._heart.bundle, self._heart.card, shared.stop, config.root, self._clock)
         self._survivor = Survivor(shared)
         self._status_file, self._trouble = StatusFile(config.root, self._clock), LastTrouble()
         logging.getLogger().addHandler(self._trouble)
+        self._courier = make_courier(shared, ring.schema, config, bundle, card.rate_hz, self._clock)
+        now_s = self._clock.now_s()
+        self._up, self._down = Pace(link.pace, now_s), Pace(link.pace, now_s)
+        self._experience, self._weights = Connection(bundle, self._up), Connection(bundle)
+        self._live_line = LiveLine(
+            bundle, View(Shared(shared.fd), ring, config.name), self._up, self._down, link.live_hz
+        )
         self._posted = 0
         self._posted_heard_s = 0.0
         self._saved_s = 0.0
@@ -91,6 +106,9 @@ class Link:
         """Turns until told to stop, then drains; `abandoned`: the daemon is dead, and its successor waits."""
         self._heart.start()
         self._watch.start()
+        if self._courier is not None:
+            self._courier.start()
+        self._live_line.start()
         while not stopping():
             self._wait(self.turn())
         if self._orphaned(abandoned):
@@ -140,7 +158,11 @@ class Link:
         if self.downlink is not None:
             weights = self._paths.local(Traffic.WEIGHTS, self._lease.record.weights_address)
             self._weights.connect(weights, self.downlink.reconnected)
+            self._down.turn(now_s)
+            self.downlink.part_bytes = part_bytes(self._down, self._config.link.part_bytes)
             busy |= self._weights.pump(self.downlink, now_s)
+        self._live_line.address = self._paths.local(Traffic.LIVE, self._lease.record.live_address)
+        self._live_line.spooled = Spooled(*self._backlog())
         self._post()
         self._release_when_halted()
         self._save(now_s)
@@ -152,10 +174,12 @@ class Link:
     def close(self) -> None:
         """Closes sockets and files; what the ring holds stays there."""
         self._survivor.close()
+        if self._courier is not None:
+            self._courier.stop()
         self._save(float("inf"))
         self.telemetry.write(self._shared.report.read() or Report(), self._orders)
         logging.getLogger().removeHandler(self._trouble)
-        for part in (self._experience, self._weights, self._cursors, self._spool):
+        for part in (self._live_line, self._experience, self._weights, self._cursors, self._spool):
             part.close()
 
     def standing(self) -> Standing:
@@ -173,6 +197,12 @@ class Link:
             standing, boot=self._orders.boot, rows=self._ring.head, fetched=self._orders.weights_number,
             blocked=self._spooler.blocked, disk_free_bytes=free_bytes(self._config.root),
         )  # fmt: skip
+
+    def _backlog(self) -> tuple[str, str, int, int]:
+        """What the live stream says of the spool: run, boot, rows not acknowledged, bytes."""
+        acked = self.uplink.acknowledged.get(self._live, -1)
+        report = self._shared.report.read() or Report()
+        return self._orders.run, self._orders.boot, max(0, report.step - acked), self._spool.size_bytes()
 
     @property
     def _live(self) -> str:
@@ -198,11 +228,27 @@ class Link:
         report = self._shared.report.read() or Report()
         record = self._lease.record
         self._heart.status = fleet.Status(
-            state=report.state, reason=report.reason or self._spooler.blocked, episode=report.episode,
+            state=report.state, reason=report.reason or self._spooler.reason or self._told_by_courier(record),
+            episode=report.episode,
             version=report.version, rows=self._ring.head, spool_bytes=self._spool.size_bytes(),
             token=record.token, released=record.released, disk_free_bytes=free_bytes(self._config.root),
             parts=tuple(_part(part) for part in report.parts),
         )  # fmt: skip
+
+    def _told_by_courier(self, record: Record) -> str:
+        """Who acts, as the courier has chosen; it hears for whom, and who may."""
+        if self._courier is None:
+            return ""
+        places = tuple(self._reached(place) for place in record.inference)
+        known = tuple(place for place in places if place.address)
+        self._courier.errand = Errand(run=record.run, boot=self._orders.boot, places=known)
+        return self._courier.words
+
+    def _reached(self, place: fleet.InferencePlace) -> fleet.InferencePlace:
+        """A server of this site is reached directly, others through the tunnel, where there is one."""
+        if place.site and place.site == self._config.site:
+            return place
+        return dataclasses.replace(place, address=self._paths.local(Traffic.INFERENCE, place.address))
 
     def _answer(self, answer: Answer) -> None:
         if answer.revoked:
@@ -304,6 +350,7 @@ def main(argv: list[str] | None = None) -> int:
     stopping = StopFlag()
     become_child(args.parent)
     set_up_logging("link")
+    sys.setswitchinterval(0.0005)  # a ping waits for no other thread's long turn
     try:
         config = build(EdgeConfig, json.loads(args.config.read_text()))
         shared = Shared(args.shared)

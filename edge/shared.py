@@ -1,4 +1,5 @@
-"""The memory that joins the edge's three processes: one memfd, made by `halt`, mapped by control and link.
+"""The memory that joins the edge's three processes: one memfd, made by `halt`, mapped by control and link. It names a
+second one, the window of remote inference, and the eventfd that rings when there is something to see in it.
 
 Fixed part: the daemon's boot, the pulse, the ring's counters, the stop, four mailboxes and the steps' timings. The ring
 follows it; control makes it when it knows how large a row is. Nothing here has a lock or a pointer, so any process may
@@ -7,6 +8,7 @@ be killed at any instant and its successor goes on with what it finds.
 
 import mmap
 import os
+import struct
 
 from edge.mailbox import Mailbox
 from edge.orders import Card, Orders, Report, StopOrder
@@ -17,7 +19,7 @@ from user_rl.errors import ConfigError, StorageError
 from user_rl.rows import Schema, schema_from_bytes
 
 _MAGIC = b"user-rl1"
-_BOOT, _CAPACITY, _PULSE, _COUNTERS = 8, 24, 64, 128  # bytes
+_BOOT, _CAPACITY, _WINDOW, _PULSE, _COUNTERS = 8, 24, 32, 64, 128  # bytes
 _STOP, _CONTROL_PID, _STOP_ORDER = 256, 320, 512
 _CARD, _REPORT, _ORDERS, _TIMINGS, _RING = 4096, 4096 + 2**18, 4096 + 2**18 + 2**14, 2**19, 2**21
 _FIXED = _RING
@@ -57,6 +59,17 @@ class Shared:
         self.report = Mailbox(self._memory[_REPORT:_ORDERS], Report)
         self.orders = Mailbox(self._memory[_ORDERS:_TIMINGS], Orders)
         self.timings = Timings(self._memory[_TIMINGS : _TIMINGS + BYTES])
+
+    @property
+    def fds(self) -> tuple[int, int, int]:
+        """What a child inherits: this memory, the window (edge.inference.window) and its bell, by the same numbers."""
+        window, bell = struct.unpack_from("<QQ", self._memory, _WINDOW)
+        return self.fd, window, bell
+
+    def close(self) -> None:
+        """Closes the file descriptors; the maps stay."""
+        for fd in self.fds:
+            os.close(fd)
 
     @property
     def boot(self) -> bytes:
@@ -106,4 +119,6 @@ def make_shared(boot: bytes) -> Shared:
     fd = os.memfd_create("user-rl-edge", os.MFD_CLOEXEC)
     os.ftruncate(fd, _FIXED)
     os.pwrite(fd, _MAGIC + boot, 0)
+    window = os.memfd_create("user-rl-window", os.MFD_CLOEXEC)
+    os.pwrite(fd, struct.pack("<QQ", window, os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)), _WINDOW)
     return Shared(fd)

@@ -2,7 +2,8 @@
 
 A killed link's successor finds the rows in the ring again; those that were committed already are skipped by their step.
 When the disk is full, or the spool has reached its bound and nothing of it is acknowledged, the ring is no longer
-drained: the robot then holds still. Nothing is dropped, and what waits is tried again every second.
+drained: the robot then holds still. Nothing is dropped, and what waits is tried again every second. Before that camera
+pictures are left out (`edge.room`): such a row has zeros for them and NaN for their stamps, stored in no bytes.
 """
 
 import hashlib
@@ -10,9 +11,12 @@ import logging
 
 from edge.config import EdgeConfig
 from edge.ring import Ring
+from edge.room import Room
 from user_rl.clock import Clock
 from user_rl.errors import StorageFull
 from user_rl.log import Log
+from user_rl.log.unfilmed import unfilmed
+from user_rl.specs import Array
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,7 @@ class Spooler:
         self._since_s = 0.0  # when the oldest of them was appended
         self._blocked_until_s = self._looked_s = float("-inf")
         self._blocked = ""
+        self._room = Room(spool, config.link.room, pictures=bool(ring.schema.pictures))
 
     @property
     def idle(self) -> bool:
@@ -52,6 +57,11 @@ class Spooler:
     def blocked(self) -> str:
         """Why the ring is not drained, empty when it is."""
         return self._blocked
+
+    @property
+    def reason(self) -> str:
+        """Why not everything is recorded, empty when it is."""
+        return self._blocked or self._room.reason
 
     def turn(self, acknowledged: dict[str, int], *, at_once: bool = False) -> bool:
         """Appends what is new and commits what is due; True when rows became durable."""
@@ -81,9 +91,14 @@ class Spooler:
             synced = self._spool.open_stream(stream, self._ring.schema)
             rows = batch.rows[batch.rows["step"].astype("i8") > synced]
             if len(rows):
-                self._spool.append(stream, rows)
+                self._append(stream, rows)
             self._position = batch.end
             self._bytes += batch.rows.nbytes
+
+    def _append(self, stream: str, rows: Array) -> None:
+        if self._room.frames:
+            return self._spool.append(stream, rows)
+        return unfilmed(rows, self._ring.schema, self._config.link.codecs).append_to(self._spool, stream)
 
     def _commit(self) -> bool:
         self._spool.commit()
@@ -95,10 +110,10 @@ class Spooler:
         return True
 
     def _make_room(self, acknowledged: dict[str, int], now_s: float) -> None:
-        """Drops acknowledged segments when the spool is over its bound, which `commit` refuses to pass."""
+        """Drops acknowledged segments when space is needed, and sees what may still be recorded."""
         if now_s - self._looked_s >= TRIM_S or self._blocked:
             self._looked_s = now_s
-            self._spool.trim(acknowledged)
+            self._room.look(acknowledged)
 
     def _block(self, why: str, now_s: float) -> None:
         self._blocked_until_s = now_s + RETRY_S

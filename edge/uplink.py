@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.config import LinkConfig
-from user_rl.log import Chunk
+from user_rl.log import Stored
 from user_rl.rows import Schema
-from user_rl.wire import Ack, Hello, Message, Permit, Refused, Rows, Welcome
+from user_rl.wire import Ack, Arrived, Hello, Message, Permit, Refused, Rows, Welcome
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Source(Protocol):
     def streams(self) -> dict[str, Schema]: ...
     def synced(self, stream: str) -> int: ...
     def first_kept(self, stream: str) -> int: ...
-    def read(self, stream: str, first: int, max_bytes: int) -> list[Chunk]: ...
+    def stored(self, stream: str, first: int, max_bytes: int) -> list[Stored]: ...
 
 
 Out = tuple[Message, bytes | None]
@@ -46,7 +46,7 @@ class _Stream:
     acked: int = -1
     sent: int = -1
     in_flight: deque[tuple[int, int]] = field(default_factory=deque)  # (last step, bytes)
-    ready: deque[Chunk] = field(default_factory=deque)
+    ready: deque[Stored] = field(default_factory=deque)
     heard_s: float = 0.0  # when an answer last came, or the present question was asked
     not_before_s: float = 0.0
     pause_s: float = FIRST_PAUSE_S
@@ -69,7 +69,7 @@ class Uplink:
         self.permits: dict[str, tuple[Permit, int]] = {}  # newest by stream, and the cursor that it was counted at
         self._run, self._token, self._live, self._looked_s = "", 0, "", float("-inf")
         self._streams: dict[str, _Stream] = {}
-        self._proposed: tuple[_Stream, Hello | Chunk] | None = None
+        self._proposed: tuple[_Stream, Hello | Stored] | None = None
 
     def serve(self, run: str, token: int, live: str, now_s: float) -> None:
         """Which run's streams to send, in whose name, and which one is being recorded."""
@@ -104,7 +104,7 @@ class Uplink:
         stream, what = self._proposed
         if isinstance(what, Hello):
             return what, None
-        return Rows(stream.name, what.first, what.count, what.digest), what.data
+        return Rows(stream.name, what.first, what.count, what.digest, what.coded), what.data
 
     def sent(self, now_s: float) -> None:
         """What `next` proposed is on its way."""
@@ -121,6 +121,10 @@ class Uplink:
 
     def receive(self, message: Message, payload: memoryview | None, now_s: float) -> None:
         """An answer of the gateway; one that fits nothing is dropped. None of them has a payload."""
+        if isinstance(message, Arrived):  # a part of what was sent: on a thin link a whole message takes its time
+            for waiting in self._streams.values():
+                waiting.heard_s = now_s
+            return
         name = message.stream if isinstance(message, Welcome | Ack | Permit | Refused) else ""
         stream = self._streams.get(name)
         if stream is None:
@@ -155,14 +159,14 @@ class Uplink:
             first_kept=source.first_kept(name), last=source.synced(name), token=self._token,
         )  # fmt: skip
 
-    def _rows(self) -> tuple[_Stream, Chunk] | None:
+    def _rows(self) -> tuple[_Stream, Stored] | None:
         room = self._config.window_bytes - sum(size for s in self._streams.values() for _, size in s.in_flight)
         if room <= 0:
             return None
         for stream in self._streams.values():
             if stream.welcomed and not stream.ready and stream.sent < self._source.synced(stream.name):
                 most = min(room, self._config.chunk_bytes)
-                stream.ready.extend(self._source.read(stream.name, stream.sent + 1, most))
+                stream.ready.extend(self._source.stored(stream.name, stream.sent + 1, most))
             if stream.ready:
                 return stream, stream.ready[0]
         return None
@@ -191,8 +195,11 @@ class Uplink:
                 stream.sent = message.cursor
 
     def _refused(self, stream: _Stream, message: Refused, now_s: float) -> None:
-        if message.code not in ("hello", "order") and message.text != stream.refusal:
+        if message.code == "moved" and message.text != stream.refusal:
+            log.info("%s goes to another gateway; waiting for the fleet to say where", stream.name)
+        elif message.code not in ("hello", "order") and message.text != stream.refusal:
             log.error("the gateway refuses %s: %s (%s); rows stay here", stream.name, message.text, message.code)
+        if message.code not in ("hello", "order"):
             stream.refusal = message.text
         stream.restart(now_s + stream.pause_s)
         if message.code != "hello":

@@ -31,6 +31,11 @@ class PolicyConfig:
     log_std_max: float = 2.0
     pixel_features: int = 64  # per camera; cnn only
 
+    @property
+    def sees(self) -> bool:
+        """Whether it looks at pictures."""
+        return self.kind == "cnn"
+
 
 class ActorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything but the weights that a squashed-Gaussian actor is made of."""

@@ -84,6 +84,11 @@ class Schema:
         """The packed numpy dtype of one record."""
         return np.dtype([(f.name, f.dtype, f.shape) for f in self.fields])
 
+    @cached_property
+    def pictures(self) -> tuple[str, ...]:
+        """The fields that a camera fills. Where their `stamp.` is NaN they were not recorded, and are zero."""
+        return tuple(name for name, spec in self.observation.items() if isinstance(spec, Image))
+
     @property
     def row_bytes(self) -> int:
         return self.dtype.itemsize

@@ -5,6 +5,10 @@ Digests, order, identity and schema are the receiver's to hold against what it k
     edge → gateway   Hello, Rows + records              gateway → edge   Welcome, Ack, Permit, Refused
     edge → weights   WeightsQuery, WeightsRange         weights → edge   WeightsOffer, WeightsPart + bytes, Refused
     labeller → labels  Label + values                   labels → labeller  Labelled, Refused
+    edge → inference  Probe, Infer + observation        inference → edge   Probed, Actions + chunk, Declined
+    inference → weights  GuestsQuery                    weights → inference  Guests
+    edge → live      Ping, Live, Picture + JPEG, Timings    live → edge    Pong
+Any bulk message may travel as Piece + bytes (user_rl.pieces), which are answered by Arrived.
 """
 
 from typing import Annotated, Final, Literal
@@ -27,7 +31,7 @@ Digest = Annotated[int, msgspec.Meta(ge=0)]  # 64 bits
 Blob = Annotated[bytes, msgspec.Meta(max_length=2**18)]
 
 RefusedCode = Literal[
-    "schema", "identity", "order", "digest", "run", "full", "malformed", "hello", "column", "busy", "limit"
+    "schema", "identity", "order", "digest", "run", "full", "malformed", "hello", "column", "busy", "limit", "moved"
 ]
 
 
@@ -55,12 +59,16 @@ class Welcome(_Message, frozen=True, tag="Welcome"):
 
 
 class Rows(_Message, frozen=True, tag="Rows"):
-    """`count` packed records of consecutive steps from `first`, in one payload whose digest is `digest`."""
+    """`count` records of consecutive steps from `first`, in one payload whose digest is `digest`: packed, or `coded`.
+
+    What travels is what the spool has stored (user_rl/log/coded.py), and what the log will store.
+    """
 
     stream: Name
     first: Count
     count: Positive
     digest: Digest
+    coded: bool = False
 
 
 class Ack(_Message, frozen=True, tag="Ack"):
@@ -79,7 +87,10 @@ class Permit(_Message, frozen=True, tag="Permit"):
 
 
 class Refused(_Message, frozen=True, tag="Refused"):
-    """Why the last message about `stream` (empty: unknown) was dropped. `hello`: say Hello again; `limit`: slower."""
+    """Why the last message about `stream` (empty: unknown) was dropped. `hello`: say Hello again; `limit`: slower.
+
+    `moved`: another shard takes this stream now; the fleet says where.
+    """
 
     stream: Text
     code: RefusedCode
@@ -133,11 +144,152 @@ class Labelled(_Message, frozen=True, tag="Labelled"):
     verdicts: Blob
 
 
+DeclinedCode = Literal["late", "busy", "schema", "identity", "run", "malformed", "weights"]
+Steps = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+
+
+class Probe(_Message, frozen=True, tag="Probe"):
+    """Are you there, and how quick? `schema` (Schema.encoded) comes with the first one and when it was asked for."""
+
+    run: Name
+    cell: Name
+    sent_s: Seconds  # of the sender's clock; it comes back
+    schema: Blob
+
+
+class Probed(_Message, frozen=True, tag="Probed"):
+    """Here I am. A version of 0: there are no weights yet."""
+
+    sent_s: Seconds
+    version: Count
+    spent_s: Seconds  # from an observation's arrival to its answer, p95 of the newest
+    takes_prefix: bool  # whether its policy completes a chunk whose first actions are given
+    knows_schema: bool
+
+
+class Infer(_Message, frozen=True, tag="Infer"):
+    """Asks for the actions that follow from the observation in the payload (user_rl.seen), within `within_s`.
+
+    `step` counts the cell's control steps in this boot. The payload's last bytes are the first `prefix` actions of the
+    chunk, which will run before the answer can come: float32 [prefix, A]. Only a policy that takes them is sent any.
+    """
+
+    run: Name
+    cell: Name
+    boot: Name
+    step: Count
+    sent_s: Seconds
+    within_s: Seconds
+    horizon: Steps
+    explore: bool
+    schema: Name  # Schema.digest
+    fields: Annotated[tuple[tuple[Name, Name, Count], ...], msgspec.Meta(max_length=64)]  # name, codec, bytes
+    prefix: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+
+
+class Actions(_Message, frozen=True, tag="Actions"):
+    """The payload is a chunk, float32 [horizon, A], for `step` and what follows, by weights `version`."""
+
+    step: Count
+    version: Positive
+    version_hash: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    horizon: Steps
+    spent_s: Seconds  # from the observation's arrival to this answer
+
+
+class Declined(_Message, frozen=True, tag="Declined"):
+    """Why the observation of `step` is not answered."""
+
+    step: Count
+    code: DeclinedCode
+    text: Text
+
+
+class GuestsQuery(_Message, frozen=True, tag="GuestsQuery"):
+    """Asks, for an inference server of its own, which cells `run` holds now."""
+
+    run: Name
+
+
+class Guests(_Message, frozen=True, tag="Guests"):
+    """{CURVE public key: cell}: whoever is enrolled now and leased by the run."""
+
+    cells: Annotated[dict[str, str], msgspec.Meta(max_length=4000)]
+
+
+class Piece(_Message, frozen=True, tag="Piece"):
+    """The payload is a part of a packed message of `total` bytes, from `offset`; `number` is new for each attempt."""
+
+    number: Count
+    offset: Count
+    total: Positive
+
+
+class Arrived(_Message, frozen=True, tag="Arrived"):
+    """The first `size` bytes of message `number` are here; 0: none of it is kept, send it anew under another number."""
+
+    number: Count
+    size: Count
+
+
+class Ping(_Message, frozen=True, tag="Ping"):
+    """Answered at once; `sent_s` is on the asker's clock."""
+
+    sent_s: float
+    body: Annotated[bytes, msgspec.Meta(max_length=2048)] = b""
+
+
+class Pong(_Message, frozen=True, tag="Pong"):
+    """The answer: when the Ping was taken up and answered, on the answerer's clock."""
+
+    sent_s: float
+    came_s: float
+    left_s: float
+    body: Annotated[bytes, msgspec.Meta(max_length=2048)] = b""
+
+
+class Live(_Message, frozen=True, tag="Live", kw_only=True):
+    """How a cell is now. Nothing is answered, and nothing is sent again."""
+
+    cell: Name
+    run: Text
+    boot: Text
+    episode: Count
+    step: Cursor
+    state: Text
+    version: Count
+    stamp_s: float  # of the newest row
+    robot: Annotated[bytes, msgspec.Meta(max_length=4096)]  # its state, float32
+    steps_per_s: float
+    late: Count  # steps that began after their deadline
+    round_trip_s: float
+    queue_s: float  # what waits in the link's queues on the way up
+    pace_bytes_s: float
+    sent_bytes_s: float
+    waiting_rows: Count  # recorded and not acknowledged
+    spool_bytes: Count
+
+
+class Picture(_Message, frozen=True, tag="Picture"):
+    """The payload is a small JPEG of `camera` at `step`."""
+
+    camera: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
+    step: Cursor
+
+
+class Timings(_Message, frozen=True, tag="Timings"):
+    """One record of the control loop's telemetry, a JSON object."""
+
+    record: Annotated[bytes, msgspec.Meta(max_length=2**15)]
+
+
 Message = (
     Hello | Welcome | Rows | Ack | Permit | Refused | WeightsQuery | WeightsOffer | WeightsRange | WeightsPart
-    | Label | Labelled
+    | Label | Labelled | Probe | Probed | Infer | Actions | Declined | GuestsQuery | Guests
+    | Piece | Arrived | Ping | Pong | Live | Picture | Timings
 )  # fmt: skip
-WITH_PAYLOAD: Final = (Rows, WeightsPart, Label)  # one payload each; the others have none
+WITH_PAYLOAD: Final = (Rows, WeightsPart, Label, Infer, Actions, Piece, Picture)  # one each; the others have none
 
 _codec: Codec[Message] = Codec(Message, WITH_PAYLOAD)
 encode, decode = _codec.encode, _codec.decode

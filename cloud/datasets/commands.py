@@ -14,6 +14,7 @@ from cloud.datasets.lerobot_v3_writer import Form
 from cloud.datasets.mapping import read_map
 from cloud.run import RunFolder, known_rate_hz, read_json
 from cloud.schema_file import kept_schema
+from cloud.shards.reader import log_at
 from user_rl.errors import ConfigError
 from user_rl.files import FileLock
 from user_rl.log import Reader
@@ -29,7 +30,7 @@ def run_export(args: argparse.Namespace) -> str:
         episodes=args.episodes, successful=args.successful, demonstrations=args.demonstrations, last=args.last
     )
     log = _log_of(Path(args.runs), args.run)
-    with Reader(log) as reader:
+    with log_at(log) as reader:
         episodes = chosen(reader, wanted)
         rate_hz = known_rate_hz(RunFolder(log.parent), episodes[0].stream) if episodes else None
         size = sum((e.length + 1) * reader.streams()[e.stream].row_bytes for e in episodes)

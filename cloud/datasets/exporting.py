@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from cloud.datasets.lerobot_v3_writer import Form, LeRobotWriter
-from cloud.videos.episode import name_of, named, newest, rows_of, stamped_rate_hz
+from cloud.videos.episode import name_of, named, newest, rows_of, stamped_rate_hz, tell_unfilmed
 from user_rl.errors import ConfigError, StorageError, StorageFull
 from user_rl.files import sync_file, sync_folder
-from user_rl.log import Episode, Reader
+from user_rl.log import Episode
+from user_rl.log.readable import Readable
+from user_rl.log.unfilmed import is_unfilmed
 from user_rl.rows import Kind, Klass, Schema
 from user_rl.specs import Array
 
@@ -42,7 +44,7 @@ class Exported:
     images: str
 
 
-def chosen(reader: Reader, wanted: Wanted) -> list[Episode]:
+def chosen(reader: Readable, wanted: Wanted) -> list[Episode]:
     """The wanted episodes in order of stream and step; raises ConfigError for a name that is none, or for nothing."""
     if wanted.episodes:
         found = [named(reader, name) for name in wanted.episodes]
@@ -56,7 +58,7 @@ def chosen(reader: Reader, wanted: Wanted) -> list[Episode]:
     return sorted(unique.values(), key=lambda e: (e.stream, e.first_step))
 
 
-def schema_of(reader: Reader, episodes: Sequence[Episode]) -> Schema:
+def schema_of(reader: Readable, episodes: Sequence[Episode]) -> Schema:
     """The schema that all these episodes have; raises ConfigError where there are several."""
     streams = reader.streams()
     digests = {streams[e.stream].digest: e for e in episodes}
@@ -70,7 +72,7 @@ def schema_of(reader: Reader, episodes: Sequence[Episode]) -> Schema:
 
 
 def export(
-    reader: Reader, episodes: Sequence[Episode], target: Path, *, make_form: Callable[[int], Form],
+    reader: Readable, episodes: Sequence[Episode], target: Path, *, make_form: Callable[[int], Form],
     fps: int | None = None, tell: Tell = lambda _: None,
 ) -> Exported:  # fmt: skip
     """Writes `episodes` as a new LeRobotDataset v3.0 in `target`; `fps` None: as the first one's stamps say.
@@ -95,7 +97,7 @@ def export(
 
 
 def _write(
-    reader: Reader, episodes: Sequence[Episode], part: Path, target: Path, *, make_form: Callable[[int], Form],
+    reader: Readable, episodes: Sequence[Episode], part: Path, target: Path, *, make_form: Callable[[int], Form],
     fps: int | None, tell: Tell,
 ) -> Exported:  # fmt: skip
     schema = schema_of(reader, episodes)
@@ -109,6 +111,7 @@ def _write(
             continue
         if writer is None:
             writer = LeRobotWriter(part, schema, make_form(fps or max(1, round(stamped_rate_hz(rows)))))
+        tell_unfilmed(episode, int(np.count_nonzero(is_unfilmed(rows, schema))))
         writer.add(episode.stream, steps, last)
         cut += not len(last)
         tell(rows.nbytes)
@@ -121,7 +124,7 @@ def _write(
     )  # fmt: skip
 
 
-def _rows(reader: Reader, schema: Schema, episode: Episode) -> Array:
+def _rows(reader: Readable, schema: Schema, episode: Episode) -> Array:
     parts = [part.copy() for part in rows_of(reader, schema, episode)]
     if not parts:
         raise StorageError(f"episode {name_of(episode)}: its rows are no longer in the log; choose newer ones")

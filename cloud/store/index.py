@@ -50,6 +50,7 @@ class Index:
         self.version, self.reward = Growing(np.int64), Growing(np.float32)
         self.is_step, self.done, self.intervened = Growing(np.bool_), Growing(np.bool_), Growing(np.bool_)
         self.truncated, self.peak = Growing(np.bool_), Growing(np.int64)  # peak: the highest version up to a row
+        self.unfilmed = Growing(np.bool_)  # its pictures are wanted and were not recorded
         self.klass, self.task = Growing(np.uint8), Growing(np.int16)
         self.of_klass = {klass: Growing(np.int64) for klass in Klass}  # row numbers, ascending
         self.of_stream: list[Growing] = []  # as of_klass, by the stream's number, the task's number
@@ -70,15 +71,20 @@ class Index:
     def __len__(self) -> int:
         return len(self.step)
 
-    def append(self, places: Iterable[Place], head: Array) -> None:
-        """Takes in the headers [n] (dtype HEAD) of the rows at `places`, in commit order."""
+    def append(self, places: Iterable[Place], head: Array, unfilmed: Array | None = None) -> None:
+        """Takes in the headers [n] (dtype HEAD) of the rows at `places`, in commit order.
+
+        Rows that are `unfilmed`, bool [n] (None: none is), are neither drawn nor followed to.
+        """
+        missing = np.zeros(len(head), np.bool_) if unfilmed is None else unfilmed
+        self.unfilmed.extend(missing)
         start = len(self)
         self._append_places(list(places), start)
         step, kind = head["step"].astype(np.int64), head["kind"]
         self.step.extend(step)
         self.version.extend(head["version"].astype(np.int64))
         self.reward.extend(head["next.reward"])
-        self.is_step.extend(kind == Kind.STEP)
+        self.is_step.extend((kind == Kind.STEP) & ~missing)
         self.done.extend(head["next.done"] != 0)
         self.intervened.extend((head["is_intervention"] != 0) & (kind == Kind.STEP))
         self.klass.extend(head["klass"])
@@ -156,7 +162,7 @@ class Index:
             rows = np.concatenate([[tail.row], rows])
             step, own = np.concatenate([[tail.step], step]), np.concatenate([[tail.episode], own])
         same = own[1:] == own[:-1]
-        follows = same & (step[1:] == step[:-1] + 1) & self.is_step.array[rows[:-1]]
+        follows = same & (step[1:] == step[:-1] + 1) & self.is_step.array[rows[:-1]] & ~self.unfilmed.array[rows[1:]]
         self.next.array[rows[:-1][follows]] = rows[1:][follows]
         first = len(self.closed_by) if tail is None else tail.number
         numbers = self._numbered_episodes(first, np.cumsum(~same), fresh=tail is None)

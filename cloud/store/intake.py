@@ -17,6 +17,7 @@ from cloud.store.source import Source
 from user_rl.errors import StorageCorrupt
 from user_rl.log.chunk import ChunkRef
 from user_rl.log.segment import SegmentGone
+from user_rl.log.unfilmed import is_unfilmed
 from user_rl.rows import Kind, Klass, Schema, cell_of
 from user_rl.specs import Array
 
@@ -28,7 +29,11 @@ CHUNKS = 1024  # at a time
 class Intake:
     """Follows `source` into `index`. One owner. Streams of another schema are left out, with a warning for each."""
 
-    def __init__(self, source: Source, index: Index, records: Records, schema: Schema, *, window: int) -> None:
+    def __init__(
+        self, source: Source, index: Index, records: Records, schema: Schema, *, window: int, pictures: bool = True
+    ) -> None:  # fmt: skip
+        """`pictures`: whether they are learned from; then rows without them are not."""
+        self._pictures, self.unfilmed_rows = pictures and bool(schema.pictures), 0
         self._source, self._index, self._records, self._schema = source, index, records, schema
         self.seq = 0  # the last commit that was taken in
         self.online_rows = self.intervened_rows = 0  # online steps of the whole log
@@ -50,8 +55,9 @@ class Intake:
             return False
         ours = [ref for ref in refs if self._is_ours(ref.stream)]
         if ours:
-            ours, head = self._heads(ours)
-            self._index.append([Place(ref.stream, ref.seq, ref.count) for ref in ours], head)
+            ours, head, unfilmed = self._heads(ours)
+            self._index.append([Place(ref.stream, ref.seq, ref.count) for ref in ours], head, unfilmed)
+            self._tell_unfilmed(int(np.count_nonzero(unfilmed)))
             self._records.add(ours)
             self._count(ours, head)
         self.seq = refs[-1].seq
@@ -61,12 +67,15 @@ class Intake:
         """Lets go of the log's segments."""
         self._hold.close()
 
-    def _heads(self, refs: list[ChunkRef]) -> tuple[list[ChunkRef], Array]:
-        """The headers of the chunks' rows, one after the other; a damaged chunk is left out, with an error line.
+    def _heads(self, refs: list[ChunkRef]) -> tuple[list[ChunkRef], Array, Array]:
+        """The headers of the chunks' rows, one after the other, and which lack the pictures that are learned from.
+
+        A damaged chunk is left out, with an error line.
 
         One whose segment is gone is left out too."""
         head: Array = np.empty(sum(ref.count for ref in refs), HEAD)
         raw, good, at = head.view(np.uint8).reshape(len(head), HEAD.itemsize), [], 0
+        unfilmed: Array = np.zeros(len(head), np.bool_)
         with self._hold as hold:
             for ref in refs:
                 try:
@@ -78,9 +87,16 @@ class Intake:
                     continue
                 rows = records.view(np.uint8).reshape(ref.count, records.dtype.itemsize)
                 raw[at : at + ref.count] = rows[:, : HEAD.itemsize]
+                if self._pictures:
+                    unfilmed[at : at + ref.count] = is_unfilmed(records, self._schema)
                 at += ref.count
                 good.append(ref)
-        return good, head[:at]
+        return good, head[:at], unfilmed[:at]
+
+    def _tell_unfilmed(self, rows: int) -> None:
+        if rows and not self.unfilmed_rows:
+            log.warning("rows without pictures come, for an edge had no room for them: they are not learned from")
+        self.unfilmed_rows += rows
 
     def _count(self, refs: list[ChunkRef], head: Array) -> None:
         self.online_rows += online_steps(head)

@@ -60,7 +60,9 @@ class Replay:
         self._source, self._config, self._schema, self._seed = source, config, schema, seed
         self.index = Index()
         self._records = Records(source, self.index, schema, threads=config.threads)
-        self.intake = Intake(source, self.index, self._records, schema, window=config.episode_window)
+        self.intake = Intake(
+            source, self.index, self._records, schema, window=config.episode_window, pictures=config.pictures
+        )
         self.cache = Cache(self._records, cache_rows(config, schema, memory_bytes or machine_memory_bytes()))
         self._sight = Sight(
             source, self.index, self._records, capacity_rows=config.capacity_rows, names=late_names(config),

@@ -33,6 +33,7 @@ class ReplayConfig:
     ahead: int | None = None  # batches drawn ahead; None: 4 where batches are large, else 0
     threads: int = 2  # that read and decode
     episode_window: int = 50  # episodes behind a success rate
+    pictures: bool = True  # rows whose pictures were not recorded are not drawn; a learner that sees none draws them
 
 
 def check_config(config: ReplayConfig) -> None:

@@ -22,7 +22,6 @@ from cloud.store.samplers.ready import HasColumn
 from cloud.store.source import Source
 from cloud.store.view import View
 from user_rl.clock import Clock
-from user_rl.rows import Klass
 from user_rl.specs import Array
 
 log = logging.getLogger(__name__)
@@ -64,7 +63,7 @@ class Sight:
         if not now and self._clock.now_s() < self._next_s:
             return
         self._next_s = self._clock.now_s() + LOOK_S
-        first = max(self.seen.first, first_online(self._source.segments()))
+        first = max(self.seen.first, self._source.first_online())
         self.seen = msgspec.structs.replace(self.seen, first=first, columns=self._columns.seqs())
 
     def newest(self, seq: int, number: int, version: int) -> Moment:
@@ -142,12 +141,6 @@ class Sight:
             online_from=self._index.at(seen.first - 1), late=late, gates=tuple(gates),
             stamp=(seen.lost, tuple(sorted(seen.columns.items()))),
         )  # fmt: skip
-
-
-def first_online(segments: Iterable[str]) -> int:
-    """The first commit of the oldest segment of online rows; 0: there is none."""
-    prefix = Klass.ONLINE.name.lower() + "-"
-    return min((int(name.removeprefix(prefix)) for name in segments if name.startswith(prefix)), default=0)
 
 
 def runs(seqs: list[int]) -> tuple[tuple[int, int], ...]:

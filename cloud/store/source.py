@@ -40,8 +40,8 @@ class Source(Protocol):
     def refs(self, after_seq: int, max_chunks: int) -> Sequence[ChunkRef]:
         """Committed chunks after `after_seq` in commit order, at most `max_chunks`."""
 
-    def segments(self) -> Sequence[str]:
-        """The segments that there are, named CLASS-FIRST_COMMIT."""
+    def first_online(self) -> int:
+        """The first commit of the oldest online rows that are left; 0: there are none, or none were ever dropped."""
 
     def hold(self) -> Hold:
         """A look at the bytes for one thread."""

@@ -1,6 +1,7 @@
 """One episode of the log as a video, and which episodes: the newest, or those that are named CELL/BOOT/EPISODE."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -11,9 +12,13 @@ import numpy as np
 from cloud.videos.encoder import Encoder
 from cloud.videos.picture import Caption, Layout
 from user_rl.errors import ConfigError, StorageError
-from user_rl.log import Episode, Reader
+from user_rl.log import Episode
+from user_rl.log.readable import Readable
+from user_rl.log.unfilmed import is_unfilmed
 from user_rl.rows import Kind, Klass, Schema, Source
 from user_rl.specs import Array, Image
+
+log = logging.getLogger(__name__)
 
 PREFIX = "observation.images."
 READ_BYTES = 16 * 2**20  # in memory at a time
@@ -42,7 +47,7 @@ def cameras_of(schema: Schema) -> dict[str, Image]:
     return {name.removeprefix(PREFIX): s for name, s in schema.observation.items() if isinstance(s, Image)}
 
 
-def newest(reader: Reader, count: int, *, klasses: Sequence[Klass] = tuple(Klass)) -> list[Episode]:
+def newest(reader: Readable, count: int, *, klasses: Sequence[Klass] = tuple(Klass)) -> list[Episode]:
     """The last `count` whole episodes over all streams, oldest first."""
     whole: dict[str, list[Episode]] = {}
     for episode in reader.episodes():
@@ -52,7 +57,7 @@ def newest(reader: Reader, count: int, *, klasses: Sequence[Klass] = tuple(Klass
     return sorted(late, key=lambda e: _began_s(reader, e))[-count:]
 
 
-def named(reader: Reader, name: str) -> Episode:
+def named(reader: Readable, name: str) -> Episode:
     """The episode CELL/BOOT/EPISODE, where BOOT may be the beginning of one; raises ConfigError."""
     cell, _, rest = name.partition("/")
     boot, _, number = rest.partition("/")
@@ -83,7 +88,7 @@ def file_name(episode: Episode) -> str:
 
 
 def write_video(
-    reader: Reader, episode: Episode, path: Path, *, cameras: Sequence[str] = (), rate_hz: float | None = None
+    reader: Readable, episode: Episode, path: Path, *, cameras: Sequence[str] = (), rate_hz: float | None = None
 ) -> Video:
     """Writes `path`, one frame for each row. No cameras named: all; `rate_hz` None: as the rows' stamps say."""
     schema = reader.streams()[episode.stream]
@@ -96,7 +101,7 @@ def write_video(
     layout, caption = Layout(specs), _Captions(episode)
     try:
         with Encoder(path, size=layout.size, rate_hz=rate_hz, title=name_of(episode)) as encoder:
-            for row in chain.from_iterable(chain([first], rows)):
+            for row in _told(chain([first], rows), schema, episode):
                 encoder.add(layout.draw({name: row[PREFIX + name] for name in specs}, caption.at(row)))
     except OSError as error:
         why = error.strerror or error
@@ -116,7 +121,7 @@ def chosen_cameras(schema: Schema, names: Sequence[str]) -> dict[str, Image]:
     return {name: there[name] for name in names or there}
 
 
-def rows_of(reader: Reader, schema: Schema, episode: Episode) -> Iterator[Array]:
+def rows_of(reader: Readable, schema: Schema, episode: Episode) -> Iterator[Array]:
     """The rows of an episode in order, some at a time."""
     step = episode.first_step
     while chunks := reader.read(episode.stream, step, READ_BYTES):
@@ -135,6 +140,21 @@ def stamped_rate_hz(rows: Array) -> float:
     between_s = np.diff(rows["stamp.action"][rows["kind"] == Kind.STEP])
     typical_s = float(np.median(between_s)) if len(between_s) else 0.0
     return max(0.1, round(1.0 / typical_s, 1)) if typical_s > 0 else USUAL_HZ
+
+
+def _told(parts: Iterable[Array], schema: Schema, episode: Episode) -> Iterator[Any]:
+    """Their rows; those whose pictures were not recorded are black, and one line says how many."""
+    black = 0
+    for rows in parts:
+        black += int(np.count_nonzero(is_unfilmed(rows, schema)))
+        yield from rows
+    tell_unfilmed(episode, black)
+
+
+def tell_unfilmed(episode: Episode, rows: int) -> None:
+    """One line about an episode with `rows` whose pictures the edge had no room for."""
+    if rows:
+        log.warning("episode %s: %d frames were not recorded and are black", name_of(episode), rows)
 
 
 class _Captions:
@@ -161,7 +181,7 @@ class _Captions:
         return caption
 
 
-def _began_s(reader: Reader, episode: Episode) -> float:
+def _began_s(reader: Readable, episode: Episode) -> float:
     """When its first row was recorded, on the cloud's clock."""
     schema = reader.streams()[episode.stream]
     for chunk in reader.read(episode.stream, episode.first_step, 1):

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud.run import RunFolder, known_rate_hz
+from cloud.shards.reader import ShardedReader, open_log
 from cloud.videos.encoder import import_av
 from cloud.videos.episode import Video, cameras_of, file_name, named, newest, write_video
 from user_rl.errors import ConfigError
 from user_rl.log import Episode, Reader
+from user_rl.log.readable import Readable
 from user_rl.rows import Klass
 
 AUTOMATIC = "auto-"  # how the files begin that are dropped when there are too many
@@ -69,13 +71,13 @@ def prune(videos: Path, keep: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def _reader(folder: RunFolder) -> Reader:
-    if not (folder.log / "log.json").is_file():
+def _reader(folder: RunFolder) -> Reader | ShardedReader:
+    if not folder.logs():
         raise ConfigError(f"run {folder.name}: no experience log in {folder.root} yet; wait for its first episode")
-    return Reader(folder.log)
+    return open_log(folder)
 
 
-def _chosen(reader: Reader, folder: RunFolder, wanted: Wanted) -> list[Episode]:
+def _chosen(reader: Readable, folder: RunFolder, wanted: Wanted) -> list[Episode]:
     if reader.streams() and not any(cameras_of(schema) for schema in reader.streams().values()):
         raise ConfigError(
             f"run {folder.name}: recorded no camera, a video needs one; start a new run with cameras=two_sim, or with "

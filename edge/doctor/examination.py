@@ -160,7 +160,7 @@ class Examination:
         series = watch(read, self.clock, for_s=self.order.for_s, every_s=_POLL_S)
         uniform = bool(newest) and newest[0].pixels.min() == newest[0].pixels.max()
         told = getattr(camera, "config", None)  # a driver's; what has no rate must keep up with the robot
-        wanted_hz = float(getattr(told, "rate_hz", self.cell.robot.spec.rate_hz))
+        wanted_hz = float(getattr(told, "rate_hz", 0.0) or self.cell.robot.spec.rate_hz)
         rows = camera_rows(about, series, wanted_hz=wanted_hz, pictures=len(sums), uniform=uniform)
         yield from map(_row, rows)
 

@@ -7,6 +7,7 @@ The three are interleaved and every figure is the median of the repeats.
 
 import argparse
 import multiprocessing
+import os
 import shutil
 import statistics
 import tempfile
@@ -25,6 +26,7 @@ from cloud.gateway import Gateway, GatewayConfig
 from edge.config import LinkConfig
 from edge.connection import Connection
 from edge.uplink import Uplink
+from scripts.benchmarks.link_ingest import thread_seconds
 from scripts.benchmarks.machine import record
 from user_rl.clock import SystemClock
 from user_rl.log import Log
@@ -92,6 +94,7 @@ class System:
         self._bundle = authority.mint("bench", kind="edge", fleet_address="nowhere:0")
         self._rows = TOTAL_BYTES // size
         self._bytes = self._fill(size)
+        self.shares: dict[str, float] = {}  # of the last rate's time: what each thread was busy, user and system apart
 
     def rate(self) -> float:
         """MB/s from the first row sent to the last one acknowledged."""
@@ -103,7 +106,9 @@ class System:
         with closing(Log(self._root / "spool")) as spool:
             uplink, connection = Uplink(spool, LinkConfig(), {}), Connection(self._bundle)
             connection.connect(address, lambda: None)
+            before = _threads(child.pid)
             took_s = self._send(uplink, connection)
+            self.shares = {name: (s - before.get(name, 0.0)) / took_s for name, s in _threads(child.pid).items()}
             connection.close()
         here.send("stop")
         child.join()
@@ -138,6 +143,19 @@ class System:
                 spool.append(STREAM, rows)
                 spool.commit()
         return self._rows * schema.row_bytes
+
+
+def _threads(gateway: int | None) -> dict[str, float]:
+    """CPU seconds of the threads that have any, of both processes."""
+    assert gateway is not None
+    named = [("edge", os.getpid()), ("gateway", gateway)]
+    return {
+        f"{who} {thread} {kind}": seconds
+        for who, pid in named
+        for thread, both in thread_seconds(pid).items()
+        for kind, seconds in zip(("user", "system"), both, strict=True)
+        if seconds > 0.05
+    }
 
 
 STREAM = "bench/" + "0" * 32 + "/run"

@@ -1,5 +1,7 @@
 """The launcher's configuration: what the command line says of the run's log reaches it, or is refused by name."""
 
+import re
+
 import pytest
 
 from cloud.config import build_launch, compose_launch
@@ -48,3 +50,9 @@ def test_what_the_log_cannot_do_is_refused(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         log_of(override)
     assert str(error.value) == message
+
+
+def test_several_shards_need_the_learner_on_their_own_machine() -> None:
+    said = "gateway.shards = 2 with ray.address=auto, allowed 1: one learner reads all shards from its own disk"
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        build_launch(compose_launch(["gateway.shards=2", "ray.address=auto"]))

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from cloud.ingest import GatewayConfig, Ingest, find_problem
+from cloud.shards.share import Elsewhere, fenced
 from cloud.testing import episode_rows, state_schema
 from user_rl.channels import Received
 from user_rl.clock import FakeClock
-from user_rl.errors import ConfigError
+from user_rl.errors import ConfigError, StorageFull
 from user_rl.log import Chunk, Log, LogConfig
 from user_rl.rows import Klass, make_schema
 from user_rl.specs import Array, Image
@@ -491,3 +492,93 @@ def test_segments_are_verified_again_after_a_time(hours: float) -> None:
     words = rf"^gateway\.verify_hours = {hours}, allowed more than 0; leave it out for a day$"
     with pytest.raises(ConfigError, match=words):
         GatewayConfig(verify_hours=hours)
+
+
+def shard(door: Door, opens: dict[str, int]) -> None:
+    """Makes the ingest one of several, to which `opens` belong."""
+    door.ingest.opens_at = opens.get
+
+
+def test_a_stream_of_another_shard_is_refused_as_moved(door: Door) -> None:
+    shard(door, {})
+    (refused,) = door.hello()
+    assert isinstance(refused, Refused)
+    assert (refused.code, refused.text) == (
+        "moved", f"{STREAM} is not this shard's own; the fleet says where it goes"
+    )  # fmt: skip
+
+
+def test_rows_of_a_stream_that_has_just_left_are_refused_and_what_was_taken_is_told(door: Door) -> None:
+    opens = {STREAM: 0}
+    shard(door, opens)
+    door.hello()
+    door.send(episode(length=3)[:3])
+    opens.clear()
+    (refused,) = door.send(episode(3, length=3)[:3])
+    assert isinstance(refused, Refused)
+    assert refused.code == "moved"
+    assert door.ingest.fence("cell-0") == ({STREAM: 2}, 1)
+    assert door.ingest.fence("cell-0") == ({STREAM: 2}, 1)  # asked again
+    assert door.ingest.fence("cell-9") == ({}, 1)
+
+
+def test_a_stream_that_has_moved_here_goes_on_behind_what_the_other_shard_has(door: Door) -> None:
+    shard(door, {STREAM: 40})
+    welcome = door.hello(first_kept=10, last=60)[0]
+    assert welcome == Welcome(STREAM, 39)
+    assert door.hello(first_kept=10)[0] == Welcome(STREAM, 39)
+    door.send(episode(40, length=2)[:2])
+    assert door.commit()[0] == Ack(STREAM, 41)
+
+
+def test_what_the_edge_has_no_more_is_a_gap_behind_what_the_other_shard_has(door: Door) -> None:
+    shard(door, {STREAM: 40})
+    assert door.hello(first_kept=50)[0] == Welcome(STREAM, 49)
+
+
+def test_permits_and_quotas_count_what_other_shards_have(tmp_path: Path) -> None:
+    door = Door(tmp_path / "log", demonstrations=4)
+    door.ingest.total_rows = 100
+    door.hello()
+    (before,) = door.ingest._sessions.all()
+    assert before.permit == Permit(STREAM, 99, 4)
+    door.ingest.share(Elsewhere(online_rows=60, cells=1, shown={"cell-1": 3}))
+    (_, after) = door.ingest.permits()[0]
+    assert after == Permit(STREAM, 19, 1)
+    door.log.close()
+
+
+def test_a_fence_waits_for_rows_that_a_full_disk_holds_up(door: Door) -> None:
+    opens = {STREAM: 0}
+    shard(door, opens)
+    door.hello()
+    door.send(episode(length=3)[:3])
+    opens.clear()
+    with pytest.raises(StorageFull, match=f"rows of {STREAM} wait for a commit; free some space, then move it"):
+        fenced(door.log, [STREAM])
+
+
+def test_small_groups_gather_for_as_long_as_the_last_commit_took_and_large_ones_do_not(door: Door) -> None:
+    door.hello()
+    door.send(episode())
+    commit = door.log.commit
+
+    def slow() -> dict[str, int]:
+        door.clock.advance(0.006)
+        return commit()
+
+    door.log.commit = slow  # type: ignore[method-assign]
+    door.commit()
+    door.send(episode(5, 1))
+    assert not door.ingest.commit_is_due(idle=True)
+    assert 0.005 < door.ingest.wait_s() <= 0.006
+    door.clock.advance(0.006)
+    assert door.ingest.wait_s() == 0
+    assert door.ingest.commit_is_due(idle=True)
+    door.commit()
+    step, sent = 10, 0
+    while sent < CONFIG.small_group_bytes:
+        rows = episode(step, step, length=500)
+        door.send(rows)
+        step, sent = step + 501, sent + rows.nbytes
+    assert door.ingest.commit_is_due(idle=True)

@@ -15,8 +15,8 @@ from cloud.run import RunFolder, keep_config
 from cloud.weight_hold import HOLD, read_hold
 from cloud.weights import LOCK, WeightStore
 from edge.config import LinkConfig
-from edge.downlink import Downlink
 from tests.cloud.test_weights import POLICY, publish
+from user_rl.downlink import Downlink
 from user_rl.errors import ConfigError, StorageBusy, StorageCorrupt, StorageError
 from user_rl.files import FileLock
 from user_rl.trust import new_curve_keys

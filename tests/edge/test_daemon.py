@@ -87,6 +87,20 @@ def test_killed_children_come_back_and_no_row_is_lost_or_doubled(tmp_path: Path)
         assert cloud.differences() == (0, 0, 0)
 
 
+def test_pictures_cross_as_the_spool_has_coded_them_and_a_killed_link_loses_and_doubles_none(tmp_path: Path) -> None:
+    link = {**FAKE["link"], "codecs": {"observation.images.*": "jpeg:85"}}
+    with plant(tmp_path, cameras={"front": {"name": "fake"}}, link=link) as (cloud, daemon):
+        cloud.lease()
+        wait_for(lambda: cloud.rows() > 30)
+        daemon.signal("link", signal.SIGKILL)
+        before = cloud.rows()
+        wait_for(lambda: cloud.rows() > before + 30)
+        assert daemon.stop() == 0
+        (stream,) = cloud.log.streams()
+        assert all(chunk.coded for chunk in cloud.log.stored(stream, 0, 2**30))
+        assert cloud.differences() == (0, 0, 0)
+
+
 def test_a_gateway_that_goes_away_and_comes_back_elsewhere_gets_what_it_missed(tmp_path: Path) -> None:
     with plant(tmp_path) as (cloud, daemon):
         cloud.lease()

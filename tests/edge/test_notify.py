@@ -92,7 +92,7 @@ def test_the_daemon_tells_systemd_a_person_and_the_log_how_it_is_and_no_secret(
         assert shown["standing"]["connections"] == {"fleet": "open", "experience": "open", "weights": "open"}
         assert shown["standing"]["rows"] >= 50
         assert set(shown["pids"]) == {"halt", "control", "link"}
-        assert main(status) == 0
+        wait_for(lambda: main(status) == 0)  # a busy machine may write late
         assert "arm: running, run run" in capsys.readouterr().out
         wait_for(lambda: any(line.startswith("STATUS=running, episode") for line in manager.hear()))
         assert manager.hear()[0] == "READY=1"

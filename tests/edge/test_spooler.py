@@ -1,5 +1,7 @@
 """The spooler: a row leaves the ring when it is on the disk and not before, and a full disk holds everything back."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,3 +140,8 @@ def test_a_full_spool_stops_the_draining_until_the_cloud_has_acknowledged_and_lo
     holds = caplog.text.count("Rows wait in memory and then the robot holds still, until there is space")
     assert holds == caplog.text.count("the spool has space again; the robot goes on") > 0
     desk.spool.close()
+
+
+def test_control_knows_the_configuration_without_the_log() -> None:
+    program = "import edge.control, sys; sys.exit('lmdb' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2], timeout=60)

@@ -75,10 +75,10 @@ def test_the_loop_measures_itself_in_the_memory_that_link_reads() -> None:
 
 
 class OldCamera(FakeCamera):
-    """Its frames are half a second old when they come."""
+    """Its frames are a quarter of a second old when they come."""
 
     def read(self) -> Frame:
-        return Frame(stamp_s=self.clock.now_s() - 0.5, pixels=super().read().pixels)
+        return Frame(stamp_s=self.clock.now_s() - 0.25, pixels=super().read().pixels)
 
 
 def test_the_age_is_that_of_the_oldest_part_of_an_observation() -> None:
@@ -89,7 +89,7 @@ def test_the_age_is_that_of_the_oldest_part_of_an_observation() -> None:
         b.stop_after(0.2)
         b.run()
         age = b.shared.timings.take()["age"]
-    assert age.percentile(1) == pytest.approx(0.525, rel=1e-3)
+    assert age.percentile(1) == pytest.approx(0.275, rel=1e-3)
 
 
 def test_a_step_after_a_slow_one_is_late_by_all_that_it_should_have_begun_earlier() -> None:

@@ -58,6 +58,7 @@ def test_a_tunnel_that_cannot_open_keeps_the_robot_waiting_and_says_why(tmp_path
     jump.known_hosts.write_text("")
     with plant(tmp_path, tunnel=by_ssh(jump)) as (cloud, daemon):
         wait_for(lambda: "NOTHING was sent" in daemon.said)
+        wait_for(lambda: "no answer from the fleet at 127.0.0.1:" in daemon.said)
         assert not [r for r in cloud.fleet.list() if r.id == "arm"]
         assert daemon.stop() == 0
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edge.config import LinkConfig
 from edge.uplink import Uplink
 from tests.edge.rig import SCHEMA
-from user_rl.log import Chunk, digest_of
+from user_rl.log import Stored, digest_of
 from user_rl.rows import Schema
 from user_rl.wire import Ack, Hello, Message, Permit, Refused, RefusedCode, Rows, Welcome
 
@@ -41,12 +41,12 @@ class MemorySpool:
     def first_kept(self, stream: str) -> int:
         return self.kept.get(stream, 0)
 
-    def read(self, stream: str, first: int, max_bytes: int) -> list[Chunk]:
-        chunks, last = list[Chunk](), self.synced(stream)
+    def stored(self, stream: str, first: int, max_bytes: int) -> list[Stored]:
+        chunks, last = list[Stored](), self.synced(stream)
         while first <= last and (max_bytes >= 16 or not chunks):
             count = max(1, min(2 - first % 2, last + 1 - first, max_bytes // 16))
             data = b"".join(self.rows[stream][first : first + count])
-            chunks.append(Chunk(stream, first, count, digest_of(data), data))
+            chunks.append(Stored(stream, first, count, digest_of(data), data, coded=False))
             first, max_bytes = first + count, max_bytes - len(data)
         return chunks
 
@@ -378,3 +378,25 @@ def test_whatever_happens_every_row_arrives_once_and_in_order(events: list[str])
     held = {name: rows for name, rows in link.spool.rows.items() if rows}
     assert {name: rows for name, rows in link.gateway.rows.items() if rows} == held
     assert {n: c for n, c in link.machine.acknowledged.items() if c >= 0} == {n: len(r) - 1 for n, r in held.items()}
+
+
+def test_the_spools_streams_are_looked_through_once_a_second_and_at_once_for_a_new_one() -> None:
+    spool = MemorySpool(rows={LIVE: [row(0)]})
+    looks: list[int] = []
+    seen = spool.streams
+
+    def look() -> dict[str, Schema]:
+        looks.append(1)
+        return seen()
+
+    spool.streams = look  # type: ignore[method-assign]
+    uplink = Uplink(spool, CONFIG, {})
+    for n in range(100):
+        uplink.serve("run", 1, LIVE, 10.0 + n / 100)
+    assert len(looks) == 1
+    spool.rows[OLD] = [row(0)]
+    uplink.serve("run", 1, LIVE, 11.0)
+    assert len(looks) == 2
+    assert not uplink.done  # the older stream is found, and has a row to send
+    uplink.serve("run", 1, "arm/b3/run", 11.01)
+    assert len(looks) == 3

@@ -166,7 +166,7 @@ def filled(draw: Any, message: Message) -> Message:  # noqa: ANN401  # Hypothesi
     return message
 
 
-@settings(max_examples=120, deadline=None, database=None,
+@settings(max_examples=120, deadline=None, derandomize=True,
           suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])  # fmt: skip
 @given(data=st.data(), who=st.integers(0, 3), method=st.sampled_from(METHODS), plain=st.booleans())
 def test_any_fields_and_any_bytes_get_a_reply_or_a_plain_refusal(

@@ -18,10 +18,10 @@ from cloud.run import RunFolder, keep_config
 from cloud.testing import episode_rows, state_schema
 from cloud.weights import WeightStore
 from edge.config import LinkConfig
-from edge.downlink import Downlink
 from edge.uplink import Uplink
 from user_rl.channels import Received
 from user_rl.clock import FakeClock
+from user_rl.downlink import Downlink
 from user_rl.log import Gap, Log, LogConfig, Reader, compare, verify
 from user_rl.rows import Klass
 from user_rl.specs import Array, box

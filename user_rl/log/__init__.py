@@ -3,7 +3,7 @@
 A row that `Log.commit` returned is on the disk. Everything that ever happened to a stream is rows or gaps, in order.
 """
 
-from user_rl.log.chunk import Chunk, ChunkRef, Gap, digest_of
+from user_rl.log.chunk import Chunk, ChunkRef, Gap, Stored, digest_of
 from user_rl.log.compare import Comparison, compare
 from user_rl.log.cursors import Cursors
 from user_rl.log.episodes import Episode
@@ -24,6 +24,7 @@ __all__ = [
     "Log",
     "LogConfig",
     "Reader",
+    "Stored",
     "compare",
     "digest_of",
     "verify",

@@ -23,7 +23,7 @@ from user_rl.log.chunk import (
 from user_rl.log.coded import packed
 from user_rl.log.durable import translated
 from user_rl.log.episodes import part_from_value, parts_of
-from user_rl.log.pending import Missing, Queue, Rows
+from user_rl.log.pending import CodedRows, Missing, Queue, Waiting
 from user_rl.log.segment import PAGE, Segment, bump_known
 from user_rl.rows import Kind, Klass, Schema
 from user_rl.specs import Array
@@ -53,7 +53,7 @@ class Part:
 
     stream: Stream
     through: int
-    runs: list[tuple[Rows, int]] = field(default_factory=list)  # what waits, and how many rows of it; one chunk each
+    runs: list[tuple[Waiting, int]] = field(default_factory=list)  # what waits, and how many rows of it; one chunk each
     gaps: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -91,11 +91,11 @@ class Batch:
         if part.through > stream.committed:
             self.parts.append(part)
 
-    def _rows_of(self, stream: Stream, item: Rows) -> int:
+    def _rows_of(self, stream: Stream, item: Waiting) -> int:
         """How many rows to take: to the room's end, at least one of all; over the soft limit to an episode's end."""
-        row_bytes = stream.schema.row_bytes
+        row_bytes = item.row_bytes
         count = min(item.count, max(self.room // row_bytes, 0 if self.taken else 1))
-        kind = stream.schema.view(item.records(count))["kind"]
+        kind = item.head(stream.schema, count)["kind"]
         if not self.open - {stream.name}:
             ends = np.flatnonzero(kind == Kind.LAST) + 1
             beyond = ends[ends * row_bytes >= self.soft]
@@ -137,7 +137,7 @@ def _write_part(segment: Segment, txn: "Txn", part: Part, seq: int) -> int:
         span = _joined(span, number, first, last, 0)
     for rows, count in part.runs:
         _write_chunk(segment, txn, part.stream, rows, count, seq)
-        _write_episodes(segment, txn, number, part.stream.schema.view(rows.records(count)))
+        _write_episodes(segment, txn, number, rows.head(part.stream.schema, count))
         span = _joined(span, number, rows.first, rows.first + count - 1, count)
         seq += 1
     if span:
@@ -149,7 +149,7 @@ def _joined(span: Span | None, number: int, first: int, last: int, rows: int) ->
     return span.joined(first, last, rows) if span else Span(number, first, last, rows, last - first + 1)
 
 
-def _write_chunk(segment: Segment, txn: "Txn", stream: Stream, rows: Rows, count: int, seq: int) -> None:
+def _write_chunk(segment: Segment, txn: "Txn", stream: Stream, rows: Waiting, count: int, seq: int) -> None:
     value, number, first = _value(stream, rows, count), stream.number, rows.first
     form = TRAILER.unpack_from(value, len(value) - TRAILER.size)[1]
     new = txn.put(STEP_KEY.pack(number, first), value, overwrite=False, db=segment.table("chunks"))
@@ -159,8 +159,10 @@ def _write_chunk(segment: Segment, txn: "Txn", stream: Stream, rows: Rows, count
         raise StorageCorrupt(f"{segment.path}: has stream {stream.name} step {first} already; verify this log")
 
 
-def _value(stream: Stream, rows: Rows, count: int) -> bytes | memoryview:
-    """What is stored of a chunk: coded if a codec is configured and saves bytes."""
+def _value(stream: Stream, rows: Waiting, count: int) -> bytes | memoryview:
+    """What is stored of a chunk: as it came, if that is coded; else coded if a codec is configured and saves bytes."""
+    if isinstance(rows, CodedRows):
+        return rows.value(count)
     stored = packed(stream.schema.view(rows.records(count)), stream.codecs) if stream.codecs else None
     if stored is None:
         return rows.value(count)

@@ -13,8 +13,9 @@ import numpy as np
 import xxhash
 
 from user_rl.errors import StorageCorrupt
-from user_rl.log.coded import Coded, lossy_fields
+from user_rl.log.coded import Coded, cut_stored, lossy_fields
 from user_rl.rows import Klass, Schema
+from user_rl.specs import Array
 
 CHUNK_BYTES = 4 * 2**20  # a chunk holds no more, unless one single row does
 STEP_KEY = Struct(">IQ")  # stream number, step (chunks, gaps) or episode (episodes)
@@ -47,6 +48,32 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """`count` consecutive rows of a stream, from step `first`, as they are stored: packed records, or `coded`.
+
+    `digest` is xxh3_64 of `data`: nothing is decoded, and what travels is what lies on the disk.
+    """
+
+    stream: str
+    first: int
+    count: int
+    digest: int
+    data: bytes
+    coded: bool
+
+    @property
+    def last(self) -> int:
+        """The step of its last row."""
+        return self.first + self.count - 1
+
+    def head(self, schema: Schema) -> Array:
+        """Its rows, at least those of their fields that are not coded: nothing is decoded."""
+        if self.coded:
+            return Coded(memoryview(self.data), self.count, schema.dtype).plain
+        return schema.view(self.data)
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkRef:
     """Where a chunk lies: its place in the order of commits, its stream (name and number), its segment's folder."""
 
@@ -71,6 +98,11 @@ class Gap:
 def digest_of(data: bytes | memoryview) -> int:
     """The digest that travels with a chunk."""
     return xxhash.xxh3_64_intdigest(data)
+
+
+def most_rows(row_bytes: int) -> int:
+    """How many rows of this size one chunk may hold, coded or not."""
+    return max(1, CHUNK_BYTES // row_bytes)
 
 
 def trailed(records: memoryview, count: int) -> bytes:
@@ -125,6 +157,31 @@ def cut(chunk: Chunk, first: int, max_rows: int) -> Chunk:
     row_bytes = len(chunk.data) // chunk.count
     data = chunk.data[skip * row_bytes : (skip + count) * row_bytes]
     return Chunk(chunk.stream, first, count, digest_of(data), data, chunk.lossy)
+
+
+def stored_from_value(stream: str, first: int, schema: Schema, value: memoryview) -> Stored:
+    """The chunk that lies in an LMDB value, copied out as it is; raises StorageCorrupt as `check_value` does."""
+    count, form, digest = check_value(stream, first, schema.row_bytes, value)
+    return Stored(stream, first, count, digest, bytes(value[: -TRAILER.size]), form == CODED)
+
+
+def cut_as_stored(chunk: Stored, schema: Schema, first: int, max_bytes: int) -> Stored:
+    """As `cut`, at most `max_bytes` yet at least one row; nothing is coded anew."""
+    skip = first - chunk.first
+    count = min(chunk.count - skip, max(1, max_bytes * chunk.count // len(chunk.data)))
+    return part_as_stored(chunk, schema, first, first + count - 1)
+
+
+def part_as_stored(chunk: Stored, schema: Schema, first: int, last: int) -> Stored:
+    """The rows of a chunk from step `first` to step `last`, as they are stored."""
+    skip, count = first - chunk.first, last - first + 1
+    if skip == 0 and count == chunk.count:
+        return chunk
+    if chunk.coded:
+        data = cut_stored(Coded(memoryview(chunk.data), chunk.count, schema.dtype), skip, skip + count)
+    else:
+        data = chunk.data[skip * schema.row_bytes : (skip + count) * schema.row_bytes]
+    return Stored(chunk.stream, first, count, digest_of(data), data, chunk.coded)
 
 
 @dataclass(frozen=True, slots=True)

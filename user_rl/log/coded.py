@@ -59,7 +59,8 @@ class Coded:
 
     def __init__(self, stored: memoryview, count: int, dtype: np.dtype[Any]) -> None:
         """Raises StorageCorrupt if the parts do not add up."""
-        self.layout = make_layout(dtype, codecs_text(stored))
+        self.stored, self.text = stored, codecs_text(stored)
+        self.layout = make_layout(dtype, self.text)
         at = count * self.layout.plain.itemsize
         self.plain: Array = np.frombuffer(stored, self.layout.plain, count)
         self.columns: list[tuple[list[int], memoryview]] = []  # by coded field: where the blobs end, the blobs
@@ -70,6 +71,12 @@ class Coded:
             if at > len(stored):
                 raise StorageCorrupt(f"{name}: blobs of {ends[-1]} bytes, {len(stored)} are stored; restore it")
             self.columns.append(([0, *ends.tolist()], stored[start:at]))
+
+    def between(self, first: int, end: int) -> "Coded":
+        """The records `first` to `end` (not with it) as a chunk of their own."""
+        if first == 0 and end == len(self.plain):
+            return self
+        return Coded(memoryview(cut_stored(self, first, end)), end - first, self.layout.dtype)
 
     def fetch(self, rows: Rows, out: Array, without: frozenset[str] = frozenset()) -> None:
         """Decodes the records `rows` into `out`, [rows] records; fields in `without` are left as they are."""
@@ -105,6 +112,15 @@ def joined(parts: Sequence["Coded"], text: bytes) -> bytes:
         stored += [np.diff(part.columns[at][0]).astype("<u4").tobytes() for part in parts]
         stored += [bytes(part.columns[at][1]) for part in parts]
     return b"".join([*stored, text, LENGTH.pack(len(text))])
+
+
+def cut_stored(part: "Coded", first: int, end: int) -> bytes:
+    """The stored bytes of records `first` to `end` (not with it) of a chunk; none is coded anew."""
+    stored = [part.plain[first:end].tobytes()]
+    for ends, blobs in part.columns:
+        stored.append(np.diff(ends[first : end + 1]).astype("<u4").tobytes())
+        stored.append(bytes(blobs[ends[first] : ends[end]]))
+    return b"".join([*stored, part.text, LENGTH.pack(len(part.text))])
 
 
 def lossy_fields(stored: memoryview, dtype: np.dtype[Any]) -> tuple[str, ...]:

@@ -1,7 +1,9 @@
 """Are two logs of one run the same? Row by row over the bytes, for the report and for tests that kill processes.
 
-Fields that either log stores by a lossy codec (jpeg) cannot be the same bytes; they are left out, on both sides, and
-the result names them.
+Rows that both logs store by the same codecs are held against each other as they are stored: nothing is decoded, and
+pictures that one log took over from the other are compared to the last bit. Where the codecs differ rows are decoded;
+fields that either log stores by a lossy codec (jpeg) cannot be the same bytes then: they are left out, on both sides,
+and the result names them.
 """
 
 from dataclasses import dataclass
@@ -11,13 +13,14 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from user_rl.errors import SchemaMismatch
-from user_rl.log.chunk import Span
-from user_rl.log.reader import Reader
+from user_rl.errors import SchemaMismatch, StorageCorrupt
+from user_rl.log.chunk import Span, Stored
+from user_rl.log.coded import LENGTH, Coded, bytes_of
+from user_rl.log.readable import Readable
 from user_rl.rows import Schema
 from user_rl.specs import Array
 
-_ROW = np.dtype([("step", "<u8"), ("low", "<u8"), ("high", "<u8")])  # a row's step and xxh3_128
+_ROW = np.dtype([("step", "<u8"), ("low", "<u8"), ("high", "<u8"), ("codecs", "<u8")])  # step, xxh3_128, codecs' hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,7 @@ class Comparison:
 NOTHING = Comparison(rows=0, rows_lost=0, rows_waiting=0, rows_duplicated=0, rows_differing=0)
 
 
-def compare(edge: Reader, cloud: Reader, run: str) -> Comparison:
+def compare(edge: Readable, cloud: Readable, run: str) -> Comparison:
     """Compares the streams of `run` that the edge has. Raises SchemaMismatch if the two mean different rows."""
     total, cloud_streams = NOTHING, cloud.streams()
     for stream, schema in edge.streams().items():
@@ -58,20 +61,22 @@ def compare(edge: Reader, cloud: Reader, run: str) -> Comparison:
     return total
 
 
-def _compare_stream(edge: Reader, cloud: Reader, stream: str, *, known: bool) -> Comparison:
-    without = edge.lossy(stream) | (cloud.lossy(stream) if known else frozenset())
-    ours = _rows(edge, stream, without)
-    theirs = _rows(cloud, stream, without) if known else np.zeros(0, _ROW)
+def _compare_stream(edge: Readable, cloud: Readable, stream: str, *, known: bool) -> Comparison:
+    ours = _stored(edge, stream)
+    theirs = _stored(cloud, stream) if known else np.zeros(0, _ROW)
     cursor = cloud.synced(stream) if known else -1
     both = np.intersect1d(ours["step"], theirs["step"])
     lost = np.setdiff1d(np.union1d(ours["step"], _gap_steps(cloud, stream)), theirs["step"])
     dropped = cloud.dropped(stream) if known else []
+    coded_alike, otherwise = _by_codecs(ours, theirs, both)
+    without = edge.lossy(stream) | cloud.lossy(stream) if len(otherwise) else frozenset[str]()
     return Comparison(
         rows=len(both),
         rows_lost=_lost(lost, theirs["step"], dropped),
         rows_waiting=int(np.count_nonzero(lost.astype(np.int64) > cursor)),
         rows_duplicated=len(theirs) - len(np.unique(theirs["step"])),
-        rows_differing=_differing(ours, theirs, both),
+        rows_differing=_differing(ours, theirs, coded_alike)
+        + (_differing(_rows(edge, stream, without), _rows(cloud, stream, without), otherwise) if len(otherwise) else 0),
         rows_dropped=sum(span.rows for span in dropped),
         fields_left_out=without,
     )
@@ -101,28 +106,64 @@ def _joined(spans: list[Span]) -> list[tuple[int, int]]:
 
 def _differing(ours: Array, theirs: Array, both: NDArray[Any]) -> int:
     """Steps of which not all copies are the same."""
-    copies = np.unique(np.concatenate([rows[np.isin(rows["step"], both)] for rows in (ours, theirs)]))
+    kept = [rows[["step", "low", "high"]][np.isin(rows["step"], both)] for rows in (ours, theirs)]
+    copies = np.unique(np.concatenate(kept))
     _, kinds = np.unique(copies["step"], return_counts=True)
     return int(np.count_nonzero(kinds > 1))
 
 
-def _rows(reader: Reader, stream: str, without: frozenset[str]) -> Array:
-    """Step and hash of every stored row, with zeros for the fields in `without`; the step is the one that it says."""
+def _by_codecs(ours: Array, theirs: Array, both: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The steps that both have: those of which all copies are stored by the same codecs, and the others."""
+    copies = np.unique(np.concatenate([rows[["step", "codecs"]] for rows in (ours, theirs)]))
+    steps, kinds = np.unique(copies["step"], return_counts=True)
+    otherwise = np.intersect1d(both, steps[kinds > 1])
+    return np.setdiff1d(both, otherwise), otherwise
+
+
+def _stored(reader: Readable, stream: str) -> Array:
+    """Step and hash of every row as it is stored; the step is the one that it says."""
     schema = reader.streams()[stream]
-    found = [_hashes(schema, _blanked(schema, c.data, without)) for c in reader.scan(stream, without)]
+    found = [_stored_hashes(schema, chunk) for chunk in reader.scan_stored(stream)]
     return np.concatenate(found) if found else np.zeros(0, _ROW)
 
 
-def _blanked(schema: Schema, data: bytes, without: frozenset[str]) -> bytes | bytearray:
-    if not without:
-        return data
-    blank = bytearray(data)
+def _stored_hashes(schema: Schema, chunk: Stored) -> Array:
+    if not chunk.coded:
+        return _hashes(schema, chunk.data)
+    part = Coded(memoryview(chunk.data), chunk.count, schema.dtype)
+    hashes, plain = np.zeros(chunk.count, _ROW), bytes_of(part.plain)
+    hashes["step"], hashes["codecs"] = part.plain["step"], xxhash.xxh3_64_intdigest(part.text)
+    for row in range(chunk.count):
+        digest = xxhash.xxh3_128(plain[row].tobytes())
+        for ends, blobs in part.columns:
+            digest.update(LENGTH.pack(ends[row + 1] - ends[row]))
+            digest.update(blobs[ends[row] : ends[row + 1]])
+        hashes["low"][row], hashes["high"][row] = np.frombuffer(digest.digest(), "<u8")
+    return hashes
+
+
+def _rows(reader: Readable, stream: str, without: frozenset[str]) -> Array:
+    """Step and hash of every row, decoded, with zeros for the fields in `without`."""
+    schema = reader.streams()[stream]
+    found = [_decoded_hashes(schema, chunk, without) for chunk in reader.scan_stored(stream)]
+    return np.concatenate(found) if found else np.zeros(0, _ROW)
+
+
+def _decoded_hashes(schema: Schema, chunk: Stored, without: frozenset[str]) -> Array:
+    records = schema.new(chunk.count)
+    if chunk.coded:
+        try:
+            Coded(memoryview(chunk.data), chunk.count, schema.dtype).fetch(slice(None), records, without)
+        except StorageCorrupt:  # it was made so: as it is stored it is like no other
+            return _stored_hashes(schema, chunk)
+    else:
+        records[:] = schema.view(chunk.data)
     for name in without:
-        schema.view(blank)[name] = 0
-    return blank
+        records[name] = 0
+    return _hashes(schema, records.tobytes())
 
 
-def _hashes(schema: Schema, data: bytes | bytearray) -> Array:
+def _hashes(schema: Schema, data: bytes) -> Array:
     hashes = np.zeros(len(data) // schema.row_bytes, _ROW)
     hashes["step"] = schema.view(data)["step"]
     view, size = memoryview(data), schema.row_bytes
@@ -131,6 +172,6 @@ def _hashes(schema: Schema, data: bytes | bytearray) -> Array:
     return hashes
 
 
-def _gap_steps(reader: Reader, stream: str) -> NDArray[np.uint64]:
+def _gap_steps(reader: Readable, stream: str) -> NDArray[np.uint64]:
     gaps = [np.arange(gap.first, gap.last + 1, dtype=np.uint64) for gap in reader.gaps() if gap.stream == stream]
     return np.concatenate(gaps) if gaps else np.zeros(0, np.uint64)

@@ -5,12 +5,14 @@ that the commit hands the buffer to LMDB as it is. A buffer that became free ser
 """
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from user_rl.log.chunk import CHUNK_BYTES, RAW, TRAILER, digest_of, trailed
-from user_rl.rows import Klass
+from user_rl.log.chunk import CODED, RAW, TRAILER, digest_of, most_rows, trailed
+from user_rl.log.coded import Coded, cut_stored
+from user_rl.rows import Klass, Schema
 from user_rl.specs import Array
 
 
@@ -29,9 +31,17 @@ class Rows:
     def last(self) -> int:
         return self.first + self.count - 1
 
+    @property
+    def nbytes(self) -> int:
+        return self.count * self.row_bytes
+
     def records(self, count: int) -> memoryview:
         """The bytes of the first `count` rows."""
         return self.buffer.data[: count * self.row_bytes]
+
+    def head(self, schema: Schema, count: int) -> Array:
+        """The first `count` rows; at least their headers are there."""
+        return schema.view(self.records(count))
 
     def value(self, count: int) -> bytes | memoryview:
         """The raw chunk of the first `count` rows, without a copy if these are all; valid until rows are added."""
@@ -40,6 +50,49 @@ class Rows:
             return trailed(records, count)
         TRAILER.pack_into(self.buffer.data, len(records), count, RAW, digest_of(records))
         return self.buffer.data[: len(records) + TRAILER.size]
+
+
+@dataclass(slots=True)
+class CodedRows:
+    """Consecutive rows of one class that came coded and stay so, one chunk."""
+
+    ticket: int
+    klass: Klass
+    first: int
+    part: Coded
+
+    @property
+    def count(self) -> int:
+        return len(self.part.plain)
+
+    @property
+    def last(self) -> int:
+        return self.first + self.count - 1
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.part.stored)
+
+    @property
+    def row_bytes(self) -> int:
+        """Of a row on average, rounded up."""
+        return -(-self.nbytes // self.count)
+
+    def head(self, schema: Schema, count: int) -> Array:
+        """See Rows; `schema` is known already."""
+        return self.part.plain[:count]
+
+    def value(self, count: int) -> bytes:
+        """The coded chunk of the first `count` rows."""
+        stored = self.part.stored if count == self.count else cut_stored(self.part, 0, count)
+        return b"".join((stored, TRAILER.pack(count, CODED, digest_of(stored))))
+
+    def without(self, count: int) -> "CodedRows":
+        """What is left without the first `count` rows."""
+        return CodedRows(self.ticket, self.klass, self.first + count, self.part.between(count, self.count))
+
+
+Waiting = Rows | CodedRows
 
 
 @dataclass(slots=True)
@@ -56,8 +109,8 @@ class Queue:
 
     def __init__(self, row_bytes: int) -> None:
         self.row_bytes = row_bytes
-        self.chunk_rows = max(1, CHUNK_BYTES // row_bytes)
-        self.items: deque[Rows | Missing] = deque()
+        self.chunk_rows = most_rows(row_bytes)
+        self.items: deque[Waiting | Missing] = deque()
         self._spare = np.empty(0, np.uint8)
 
     def add_rows(self, ticket: int, klass: Klass, first: int, data: Array) -> None:
@@ -73,6 +126,11 @@ class Queue:
             item.count += taken
             at += taken
 
+    def add_coded(self, ticket: int, klass: Klass, first: int, part: Coded) -> None:
+        """Adds coded rows behind the last; the caller has checked that they follow."""
+        for start, end in _parts(len(part.plain), self.chunk_rows):
+            self.items.append(CodedRows(ticket, klass, first + start, part.between(start, end)))
+
     def add_gap(self, ticket: int, first: int, last: int) -> None:
         """Adds a gap behind the last."""
         self.items.append(Missing(ticket, first, last))
@@ -84,7 +142,9 @@ class Queue:
             if isinstance(item, Rows) and len(item.buffer) > len(self._spare):
                 self._spare = item.buffer
         head = self.items[0] if self.items else None
-        if isinstance(head, Rows) and head.first <= step:
+        if isinstance(head, CodedRows) and head.first <= step:
+            self.items[0] = head.without(step + 1 - head.first)
+        elif isinstance(head, Rows) and head.first <= step:
             skip = step + 1 - head.first
             head.first, head.count = step + 1, head.count - skip
             end = (skip + head.count) * self.row_bytes
@@ -96,7 +156,7 @@ class Queue:
 
     def pending_bytes(self) -> int:
         """Bytes of rows that wait."""
-        return sum(item.count * self.row_bytes for item in self.items if isinstance(item, Rows))
+        return sum(item.nbytes for item in self.items if not isinstance(item, Missing))
 
     def _last(self, ticket: int, klass: Klass, first: int) -> Rows:
         """The item that the row `first` goes to."""
@@ -115,3 +175,9 @@ class Queue:
             used = item.count * self.row_bytes
             larger[:used] = item.buffer[:used]
             item.buffer = larger
+
+
+def _parts(count: int, most: int) -> Iterator[tuple[int, int]]:
+    """(from, to) of parts of at most `most`."""
+    for start in range(0, count, most):
+        yield start, min(start + most, count)

@@ -7,14 +7,14 @@ read at the same time. LMDB opens an environment once per process, so the proces
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
 from user_rl.errors import StorageError
 from user_rl.log import reading
-from user_rl.log.chunk import Chunk, ChunkRef, Gap, Span
+from user_rl.log.chunk import Chunk, ChunkRef, Gap, Span, Stored
 from user_rl.log.dropped import dropped_spans
 from user_rl.log.episodes import Episode
 from user_rl.log.hold import MAX_OPEN, Hold, Source
@@ -23,7 +23,7 @@ from user_rl.log.names import Names
 from user_rl.log.quarantine import problem_of
 from user_rl.log.segment import Segment, SegmentDamaged, SegmentGone, is_segment_name
 from user_rl.log.snapshot import Snapshot, Wanted, taken
-from user_rl.rows import Schema
+from user_rl.rows import Klass, Schema
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Reader:
 
         Start with 0. Rows that became gaps or were trimmed have no chunk: look at `Chunk.first`.
         """
-        until_seq = self._fresh(lambda: max((segment.last_seq() for segment in self._segments), default=0))
+        until_seq = self.seq()
         if until_seq <= after_seq:
             return []
         # What was committed before `until_seq` is visible to the second look, whichever segment it went to.
@@ -60,7 +60,7 @@ class Reader:
 
     def refs(self, after_seq: int, max_chunks: int) -> list[ChunkRef]:
         """As `tail`, where at most `max_chunks` chunks lie, without a look at their rows."""
-        until_seq = self._fresh(lambda: max((segment.last_seq() for segment in self._segments), default=0))
+        until_seq = self.seq()
         if until_seq <= after_seq:
             return []
         return self._fresh(lambda: reading.refs(self._segments, self._names, after_seq, until_seq, max_chunks))
@@ -76,6 +76,10 @@ class Reader:
     def streams(self) -> dict[str, Schema]:
         """The streams that have committed rows or gaps."""
         return self._fresh(lambda: dict(self._names.schemas))
+
+    def seq(self) -> int:
+        """The newest commit; 0: none."""
+        return self._fresh(lambda: max((segment.last_seq() for segment in self._segments), default=0))
 
     def synced(self, stream: str) -> int:
         """The last committed step; -1: none."""
@@ -100,6 +104,10 @@ class Reader:
         """
         return self._fresh(lambda: reading.scan(self._segments, self._names, self._names.number(stream), without))
 
+    def scan_stored(self, stream: str) -> Iterator[Stored]:
+        """As `scan`, as the chunks are stored."""
+        return self._fresh(lambda: reading.scan_stored(self._segments, self._names, self._names.number(stream)))
+
     def lossy(self, stream: str) -> frozenset[str]:
         """The fields of a stream that are stored, in any chunk, by a codec that does not give back the same bytes."""
         return self._fresh(lambda: reading.lossy(self._segments, self._names, self._names.number(stream)))
@@ -107,6 +115,10 @@ class Reader:
     def segments(self) -> list[str]:
         """The segments that can be read, oldest first."""
         return self._fresh(lambda: [segment.path.name for segment in self._segments])
+
+    def first_online(self) -> int:
+        """The first commit of the oldest segment of online rows; 0: there is none."""
+        return first_online(self.segments())
 
     def spans(self) -> dict[str, dict[str, Span]]:
         """What each segment has of each stream."""
@@ -124,7 +136,7 @@ class Reader:
     def snapshot(self, seq: int | None, wanted: Wanted) -> Snapshot:
         """See user_rl.log.snapshot."""
         if seq is None:
-            seq = self._fresh(lambda: max((segment.last_seq() for segment in self._segments), default=0))
+            seq = self.seq()
         return self._fresh(lambda: taken(self._segments, self._names, self.log_id, seq, wanted))
 
     def close(self) -> None:
@@ -182,3 +194,9 @@ class Reader:
                 segment.free_dead_readers()
         reading.learn(self._segments, self._names, self._seen)
         reading.close_idle(self._segments)
+
+
+def first_online(segments: Iterable[str]) -> int:
+    """The first commit of the oldest segment of online rows; 0: there is none."""
+    prefix = Klass.ONLINE.name.lower() + "-"
+    return min((int(name.removeprefix(prefix)) for name in segments if name.startswith(prefix)), default=0)

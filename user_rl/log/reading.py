@@ -5,10 +5,10 @@ and a few are kept open (`close_idle`), because each holds a map and file descri
 """
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from user_rl.errors import StorageCorrupt
 from user_rl.log.chunk import (
@@ -22,19 +22,26 @@ from user_rl.log.chunk import (
     ChunkRef,
     Gap,
     Span,
+    Stored,
     chunk_from_value,
     cut,
+    cut_as_stored,
+    stored_from_value,
     trailer_of,
 )
 from user_rl.log.coded import lossy_fields
 from user_rl.log.episodes import Episode, merged, part_from_value
 from user_rl.log.names import Names
 from user_rl.log.segment import Segment
+from user_rl.rows import Schema
 
 if TYPE_CHECKING:
     import lmdb
 
 KEPT_OPEN = 8  # sealed segments
+
+Found = TypeVar("Found", Chunk, Stored)
+Make = Callable[[str, int, Schema, memoryview], Found]  # stream, first step, its schema, the value
 
 
 def visit(segments: Iterable[Segment]) -> Iterator[Segment]:
@@ -71,9 +78,9 @@ def read(segments: Sequence[Segment], names: Names, stream: str, first: int, max
     """The chunks of a stream from step `first` on, at least one row if there is any, else at most `max_bytes`."""
     number = names.number(stream)
     row_bytes = names.schemas[stream].row_bytes
-    holders = [(segment, span) for segment in segments if (span := segment.span(number)) and span.last >= first]
+    holders = _holders(segments, number, first)
     found: list[Chunk] = []
-    while chunk := _next_chunk(holders, names, number, first):
+    while chunk := _next_chunk(holders, names, number, first, chunk_from_value):
         rows = max(max_bytes // row_bytes, 0 if found else 1)
         if rows < chunk.count and found:
             break
@@ -84,35 +91,56 @@ def read(segments: Sequence[Segment], names: Names, stream: str, first: int, max
     return found
 
 
-def _next_chunk(holders: list[tuple[Segment, Span]], names: Names, number: int, step: int) -> Chunk | None:
+def stored(segments: Sequence[Segment], names: Names, stream: str, first: int, max_bytes: int) -> list[Stored]:
+    """As `read`, as the chunks are stored; `max_bytes` are stored bytes."""
+    number, schema = names.number(stream), names.schemas[stream]
+    holders = _holders(segments, number, first)
+    found: list[Stored] = []
+    while chunk := _next_chunk(holders, names, number, first, stored_from_value):
+        if found and max_bytes < len(chunk.data) // chunk.count:
+            break
+        chunk = cut_as_stored(chunk, schema, max(first, chunk.first), max_bytes)
+        found.append(chunk)
+        max_bytes -= len(chunk.data)
+        first = chunk.last + 1
+    return found
+
+
+def _holders(segments: Sequence[Segment], number: int, first: int) -> list[tuple[Segment, Span]]:
+    return [(segment, span) for segment in segments if (span := segment.span(number)) and span.last >= first]
+
+
+def _next_chunk(
+    holders: list[tuple[Segment, Span]], names: Names, number: int, step: int, make: Make[Found]
+) -> Found | None:
     """The chunk that has `step`, else the first after it."""
-    best: Chunk | None = None
+    best: Found | None = None
     for segment, span in holders:
         if span.last >= step and (best is None or (best.first > step and span.first < best.first)):
-            chunk = _chunk_in(segment, names, number, step)
+            chunk = _chunk_in(segment, names, number, step, make)
             if chunk and (best is None or chunk.first < best.first):
                 best = chunk
     return best
 
 
-def _chunk_in(segment: Segment, names: Names, number: int, step: int) -> Chunk | None:
+def _chunk_in(segment: Segment, names: Names, number: int, step: int, make: Make[Found]) -> Found | None:
     """As `_next_chunk`, in one segment."""
     with segment.begin() as txn:
         cursor = txn.cursor(db=segment.table("chunks"))
         after = STEP_KEY.pack(number, step + 1)
         later = cursor.set_range(after)
-        if (cursor.prev() if later else cursor.last()) and (chunk := _under(cursor, names, number, step)):
+        if (cursor.prev() if later else cursor.last()) and (chunk := _under(cursor, names, number, step, make)):
             return chunk
-        return _under(cursor, names, number, step) if later and cursor.set_range(after) else None
+        return _under(cursor, names, number, step, make) if later and cursor.set_range(after) else None
 
 
-def _under(cursor: "lmdb.Cursor[memoryview]", names: Names, number: int, step: int) -> Chunk | None:
+def _under(cursor: "lmdb.Cursor[memoryview]", names: Names, number: int, step: int, make: Make[Found]) -> Found | None:
     """The chunk under the cursor, if it is of this stream and ends at `step` or later."""
     found, first = STEP_KEY.unpack(cursor.key())
     stream, value = names.by_number[number][0], cursor.value()
     if found != number or first + trailer_of(value)[0] <= step:
         return None
-    return chunk_from_value(stream, first, names.schemas[stream], value)
+    return make(stream, first, names.schemas[stream], value)
 
 
 def tail(
@@ -267,6 +295,13 @@ def scan(
     stream = names.by_number[number][0]
     for first, value in _values(segments, number):
         yield chunk_from_value(stream, first, names.schemas[stream], value, without)
+
+
+def scan_stored(segments: Sequence[Segment], names: Names, number: int) -> Iterator[Stored]:
+    """As `scan`, as the chunks are stored."""
+    stream = names.by_number[number][0]
+    for first, value in _values(segments, number):
+        yield stored_from_value(stream, first, names.schemas[stream], value)
 
 
 def lossy(segments: Sequence[Segment], names: Names, number: int) -> frozenset[str]:

@@ -101,8 +101,8 @@ class Shelf:
         segment = self._active.get(klass)
         for number, span in segment.spans().items() if segment else ():
             name = self.names.by_number[number][0]
-            for chunk in reading.read([segment], self.names, name, span.last, 1) if segment else ():
-                if self.names.schemas[name].view(chunk.data)["kind"][0] != Kind.LAST:
+            for chunk in reading.stored([segment], self.names, name, span.last, 1) if segment else ():
+                if chunk.head(self.names.schemas[name])["kind"][0] != Kind.LAST:
                     yield name
 
     def size_bytes(self) -> int:

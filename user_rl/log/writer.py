@@ -17,17 +17,18 @@ from pathlib import Path
 import numpy as np
 
 from user_rl.clock import Clock, SystemClock
-from user_rl.errors import SchemaMismatch, SpecError, StorageBusy, StorageError, StorageFull
+from user_rl.errors import SchemaMismatch, StorageBusy, StorageError, StorageFull
 from user_rl.log import batch, reading
+from user_rl.log.arriving import check_new, check_steps, class_runs, new_stream
 from user_rl.log.batch import Batch, Stream, klass_of_oldest
-from user_rl.log.chunk import Chunk, Gap
+from user_rl.log.chunk import Chunk, Gap, Stored
 from user_rl.log.codec import codecs_of
+from user_rl.log.coded import Coded
 from user_rl.log.commits import Pace
 from user_rl.log.durable import SegmentFull
 from user_rl.log.episodes import Episode
 from user_rl.log.eviction import Eviction
 from user_rl.log.lock import WriterLock
-from user_rl.log.pending import Queue
 from user_rl.log.pins import Pin, pin, pins, unpin
 from user_rl.log.segment import Segment
 from user_rl.log.shelf import DEFAULT, LogConfig, Shelf
@@ -35,8 +36,6 @@ from user_rl.log.tally import Count, Tally
 from user_rl.rows import Klass, Schema
 from user_rl.specs import Array
 
-MAX_ROW_BYTES = 32 * 2**20
-MAX_NAME_BYTES = 256
 TRANSACTION_BYTES = 64 * 2**20  # LMDB keeps a transaction's pages in memory until its commit
 
 
@@ -75,11 +74,11 @@ class Log:
         """
         stream = self._streams.get(name)
         if stream is None:
-            _check_new(name, schema)
+            check_new(name, schema)
             number = max(self._names.by_number, default=0) + 1
             codecs = codecs_of(schema, self.config.codecs)
             self._names.add(name, number, schema)
-            stream = self._streams[name] = _stream(name, number, schema, -1)
+            stream = self._streams[name] = new_stream(name, number, schema, -1)
             stream.codecs = codecs
             for other in self._streams.values():  # one that comes often takes the place of one that ended
                 other.queue.give_back()
@@ -105,12 +104,32 @@ class Log:
             )
         if not len(records):
             return
-        _check_steps(state, records["step"])
-        runs, start, ticket = _class_runs(records["klass"]), 0, next(self._tickets)
+        check_steps(state, records["step"])
+        runs, start, ticket = class_runs(records["klass"]), 0, next(self._tickets)
         data = np.ascontiguousarray(records).view(np.uint8)
         for klass, end in runs:
             part = data[start * records.itemsize : end * records.itemsize]
             state.queue.add_rows(ticket, klass, state.appended + 1, part)
+            state.appended += end - start
+            start = end
+        self._after_append()
+
+    def append_coded(self, stream: str, stored: bytes | memoryview, count: int) -> None:
+        """As `append`, of coded rows (user_rl/log/coded.py): they are stored as they are, whatever codecs it has.
+
+        They are not copied: `stored` must stay as it is. Rows of a peer are checked before (`user_rl/log/peer.py`).
+        """
+        self.append_parts(stream, Coded(memoryview(stored), count, self._stream(stream).schema.dtype))
+
+    def append_parts(self, stream: str, part: Coded) -> None:
+        """As `append_coded`, of one chunk's parts."""
+        state = self._stream(stream)
+        if not len(part.plain):
+            return
+        check_steps(state, part.plain["step"])
+        start, ticket = 0, next(self._tickets)
+        for klass, end in class_runs(part.plain["klass"]):
+            state.queue.add_coded(ticket, klass, state.appended + 1, part.between(start, end))
             state.appended += end - start
             start = end
         self._after_append()
@@ -159,6 +178,11 @@ class Log:
         """Whether any row or gap was appended that is not durable."""
         return any(stream.appended > stream.synced for stream in self._streams.values())
 
+    @property
+    def seq(self) -> int:
+        """The newest commit; 0: none."""
+        return self._shelf.next_seq - 1
+
     def synced(self, stream: str) -> int:
         """The last durable step of a stream, gaps included; -1: none."""
         return self._stream(stream).synced
@@ -185,6 +209,12 @@ class Log:
         reading.close_idle(self._shelf.segments)
         return reading.read(self._shelf.segments, self._names, stream, first, max_bytes)
 
+    def stored(self, stream: str, first: int, max_bytes: int) -> list[Stored]:
+        """As `read`, as the rows are stored: `max_bytes` are stored bytes, and coded rows stay so."""
+        self._stream(stream)
+        reading.close_idle(self._shelf.segments)
+        return reading.stored(self._shelf.segments, self._names, stream, first, max_bytes)
+
     def episodes(self) -> list[Episode]:
         """The episode table, by stream and first step."""
         return reading.episodes(self._shelf.segments, self._names)
@@ -197,12 +227,13 @@ class Log:
         """What the segments hold on disk."""
         return self._shelf.size_bytes()
 
-    def trim(self, acknowledged: Mapping[str, int]) -> int:
+    def trim(self, acknowledged: Mapping[str, int], *, bound_bytes: int | None = None) -> int:
         """Drops sealed segments whose every row is acknowledged, oldest first, while over max_bytes; pinned ones stay.
 
         For the log that sends its rows to another, whose pins its own process makes. Returns the bytes freed.
+        `bound_bytes`: while over these, instead.
         """
-        return self._eviction.trim(acknowledged, self.config.max_bytes)
+        return self._eviction.trim(acknowledged, self.config.max_bytes if bound_bytes is None else bound_bytes)
 
     def retain(self) -> int:
         """Drops the oldest segment that `config.retention` keeps no longer; returns the bytes freed, 0: none."""
@@ -268,7 +299,7 @@ class Log:
         ends = reading.cursors(self._shelf.segments, self._names)
         self._names.bases.update(ends)
         schemas, numbers = self._names.schemas, self._names.numbers
-        return {name: _stream(name, numbers[name], schemas[name], end) for name, end in ends.items()}
+        return {name: new_stream(name, numbers[name], schemas[name], end) for name, end in ends.items()}
 
     def _stream(self, name: str) -> Stream:
         stream = self._streams.get(name)
@@ -340,41 +371,3 @@ class Log:
                 raise
             self._shelf.next_seq = segment.last_seq() + 1
         return True
-
-
-def _stream(name: str, number: int, schema: Schema, end: int) -> Stream:
-    """A stream as it is before anything waits; its rows are stored raw until its codecs are looked up."""
-    return Stream(
-        name=name, number=number, schema=schema, synced=end, committed=end, appended=end,
-        queue=Queue(schema.row_bytes), codecs={},
-    )  # fmt: skip
-
-
-def _check_new(name: str, schema: Schema) -> None:
-    size = len(name.encode())
-    if not 0 < size <= MAX_NAME_BYTES:
-        raise StorageError(f"stream name {name[:80]!r} has {size} bytes, allowed 1 to {MAX_NAME_BYTES}; shorten it")
-    if schema.row_bytes > MAX_ROW_BYTES:
-        raise StorageError(
-            f"stream {name}: rows of {schema.row_bytes} bytes, allowed {MAX_ROW_BYTES}; use smaller or fewer images"
-        )
-
-
-def _check_steps(state: Stream, steps: Array) -> None:
-    expected = state.appended + 1
-    if int(steps[0]) == expected and (len(steps) == 1 or (steps[1:] - steps[:-1] == 1).all()):
-        return
-    at = int(np.argmax(steps != np.arange(expected, expected + len(steps), dtype=steps.dtype)))
-    raise StorageError(
-        f"stream {state.name}: step {int(steps[at])}, expected {expected + at}; ask for the cursor and go on there"
-    )
-
-
-def _class_runs(klass: Array) -> list[tuple[Klass, int]]:
-    """(class, end) of each run of rows of one class."""
-    ends = [*(np.flatnonzero(klass[1:] != klass[:-1]) + 1).tolist(), len(klass)] if len(klass) > 1 else [1]
-    try:
-        return [(Klass(int(klass[end - 1])), end) for end in ends]
-    except ValueError as error:
-        allowed = [k.value for k in Klass]
-        raise SpecError(f"klass = {int(klass.max())}, allowed {allowed}; mend what made the row") from error

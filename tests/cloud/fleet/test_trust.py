@@ -111,7 +111,9 @@ def test_a_certificate_is_renewed_when_a_third_of_its_life_is_left(
     assert kept.curve == it.first.curve
     assert kept.key_pem != it.first.key_pem
     assert it.path.stat().st_mode & 0o777 == 0o600
-    assert it.client.list() == []  # under the new one
+    assert authority.enrolled()["edge:arm"].unsettled
+    assert it.client.list() == []
+    assert not authority.enrolled()["edge:arm"].unsettled  # it was under the new one
     with FleetClient(kept.at(fleet.address), deadline_s=30.0) as after_restart:
         assert after_restart.list() == []
     it.client.close()
@@ -180,6 +182,8 @@ def test_a_revoked_cell_loses_its_lease_at_once_and_comes_back_when_enrolled_aga
     arm.register(card("arm"))
     arm.heartbeat("arm", BOOT, IDLE)
     assert run.request_lease("demo", Ask()).granted == {"arm": 1}
+    clock.advance(3.0)
+    arm.heartbeat("arm", BOOT, IDLE)  # all was well for long enough to end any quarantine
     authority.revoke("arm", kind="edge")
     assert run.renew("demo").cells == {}
     [seen] = run.list()

@@ -15,7 +15,7 @@ from cloud.batch import Batch
 from cloud.store.horizons import Horizon, Horizons, Seen
 from cloud.store.replay import Replay, ReplayConfig
 from cloud.store.sampler import Moment, Pool
-from cloud.store.sight import first_online, runs
+from cloud.store.sight import runs
 from cloud.testing import state_schema
 from tests.cloud.store.logs import STREAM, elsewhere, flip, online, rows_of, unflip, write
 from tests.cloud.store.rows import History
@@ -23,6 +23,7 @@ from user_rl.clock import FakeClock
 from user_rl.config import Tree
 from user_rl.errors import NothingToDraw
 from user_rl.log import Reader
+from user_rl.log.reader import first_online
 from user_rl.specs import Array
 
 SCHEMA = state_schema()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from user_rl.log.chunk import CHUNK_BYTES, trailed
-from user_rl.log.pending import Missing, Queue
+from user_rl.log.pending import Missing, Queue, Rows
 from user_rl.rows import Klass
 from user_rl.specs import Array
 
@@ -42,6 +42,7 @@ def content(queue: Queue) -> list[tuple[str, int]]:
         if isinstance(item, Missing):
             found += [("gap", step) for step in range(item.first, item.last + 1)]
         else:
+            assert isinstance(item, Rows)
             assert bytes(item.records(item.count)) == records(item.first, item.count).tobytes()
             found += [(item.klass.name.lower(), step) for step in range(item.first, item.last + 1)]
     return found
@@ -81,7 +82,7 @@ def test_appending_after_a_partial_drop_goes_on() -> None:
 def test_what_is_stored_is_the_first_rows_and_their_trailer(parts: list[tuple[str, int]], share: int) -> None:
     queue, _ = filled(parts)
     for item in queue.items:
-        if not isinstance(item, Missing):
+        if isinstance(item, Rows):
             count = min(share, item.count)
             data = records(item.first, count).tobytes()
             assert bytes(item.value(count)) == trailed(memoryview(data), count)
@@ -93,9 +94,9 @@ def test_an_item_is_one_chunk_at_most() -> None:
     data = np.arange(8 * queue.row_bytes, dtype=np.uint32).astype(np.uint8)
     queue.add_rows(0, Klass.ONLINE, 0, data[: 2 * queue.row_bytes])
     queue.add_rows(1, Klass.ONLINE, 2, data[2 * queue.row_bytes :])
-    found = [(item.ticket, item.first, item.count) for item in queue.items if not isinstance(item, Missing)]
+    found = [(item.ticket, item.first, item.count) for item in queue.items if isinstance(item, Rows)]
     assert found == [(0, 0, 3), (1, 3, 3), (1, 6, 2)]
-    held = b"".join(bytes(item.records(item.count)) for item in queue.items if not isinstance(item, Missing))
+    held = b"".join(bytes(item.records(item.count)) for item in queue.items if isinstance(item, Rows))
     assert held == data.tobytes()
 
 
@@ -105,7 +106,7 @@ def test_a_buffer_that_became_free_serves_the_next_rows() -> None:
     queue.drop_through(5)
     queue.add_rows(1, Klass.ONLINE, 6, records(6, 5))
     (after,) = queue.items
-    assert not isinstance(item, Missing)
-    assert not isinstance(after, Missing)
+    assert isinstance(item, Rows)
+    assert isinstance(after, Rows)
     assert after.buffer is item.buffer
     assert content(queue) == [("online", step) for step in range(6, 11)]

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -330,3 +331,32 @@ def test_small_segments_change_nothing_for_the_reader(tmp_path: Path) -> None:
             log.append(STREAM, mixed(first, 6))
             log.commit()
         assert data_of(log.read(STREAM, 0, 2**20)) == mixed(0, 30).tobytes()
+
+
+def test_streams_that_ended_hold_no_memory_for_their_next_rows(tmp_path: Path) -> None:
+    schema = make_schema({"observation.images.a": Image(name="a", height=256, width=256)},
+                         box("command", [("dx", "m", -1, 1)]))  # fmt: skip
+    with Log(tmp_path / "log") as log:
+        tracemalloc.start()
+        try:
+            for number in range(12):
+                log.open_stream(f"arm/{number:032d}/run", schema)
+                records = np.zeros(8, schema.dtype)
+                records["step"] = range(8)
+                log.append(f"arm/{number:032d}/run", records)
+                log.commit()
+            held = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+    assert held < 3 * 8 * schema.row_bytes
+
+
+def test_streams_of_one_schema_share_it_after_a_restart(tmp_path: Path) -> None:
+    with Log(tmp_path / "log") as log:
+        for number in range(5):
+            log.open_stream(f"arm/{number}/run", SCHEMA)
+            log.append(f"arm/{number}/run", rows(0, 2))
+        log.commit()
+    with Log(tmp_path / "log") as log:
+        assert len(log.streams()) == 5
+        assert len({id(schema) for schema in log.streams().values()}) == 1

@@ -83,19 +83,27 @@ class Sshd:
     def start(self) -> None:
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # where a server of root's leaves its privileges
+        deadline_s = time.monotonic() + 30
+        while not self._answers():
+            assert time.monotonic() < deadline_s, self.said
+            if self.process is None or self.process.poll() is not None:  # also while another's socket has its port
+                self._spawn()
+            time.sleep(0.02)
+
+    def _spawn(self) -> None:
         assert SSHD is not None
         with (self.folder / "log").open("ab") as out:
             argv = [SSHD, "-D", "-e", "-f", str(self.folder / "config")]
             self.process = subprocess.Popen(argv, stdout=out, stderr=out, start_new_session=True)
-        deadline_s = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1.0).close()
-                return
-            except OSError:
-                assert time.monotonic() < deadline_s, self.said
-                assert self.process.poll() is None, self.said
-                time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        if self.process is None:
+            return False
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 5.0) as probe:
+                return probe.recv(4) == b"SSH-"
+        except OSError:
+            return False
 
     def signal(self, number: signal.Signals) -> None:
         """To the server and every process that serves a connection."""

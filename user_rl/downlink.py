@@ -2,7 +2,7 @@
 
 A state machine without socket or clock, over a folder: `NNNNNNNN.part/` holds the manifest and what has arrived, and a
 transfer that broke, even by the death of this process, goes on at its length. A whole version is synced and renamed to
-`NNNNNNNN/`, which control may load from then on. Bytes that do not have the manifest's size and hash are deleted and
+`NNNNNNNN/`, which may be loaded from then on. Bytes that do not have the manifest's size and hash are deleted and
 fetched again. A version for other rows or another action is refused, and so is one that builds on a version which is
 not here: then the newest that stands alone (an anchor) is asked for.
 """
@@ -11,10 +11,10 @@ import hashlib
 import logging
 import shutil
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
-from edge.config import LinkConfig
 from user_rl.files import sync_file, sync_folder
 from user_rl.specs import Box
 from user_rl.versions import Version, read_version, version_folder
@@ -26,12 +26,30 @@ WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
 AGAIN_S = 1.0  # after something went wrong
 
 
+class Bounds(Protocol):
+    """Sizes and times of fetching: edge.config.LinkConfig, cloud.inference.config.ServingConfig."""
+
+    @property
+    def weights_every_s(self) -> float: ...
+
+    @property
+    def part_bytes(self) -> int: ...
+
+    @property
+    def keep_versions(self) -> int: ...
+
+    @property
+    def answer_s(self) -> float: ...
+
+
 class Downlink:
     """The versions of one run, under `root`."""
 
-    def __init__(self, root: Path, run: str, config: LinkConfig, *, schema: str, action: Box) -> None:
+    def __init__(self, root: Path, run: str, config: Bounds, *, schema: str | None, action: Box | None) -> None:
+        """`schema`: the digest of the rows that versions must be for, and `action`: of what; None: the run's, any."""
         self._root, self._run, self._config, self._schema, self._action = root, run, config, schema, action
         root.mkdir(parents=True, exist_ok=True)
+        self.part_bytes = config.part_bytes  # what is asked for at once: the pace of the link
         self.newest: Version | None = None  # whole, verified, offered by this run's learner
         self._fetching: Version | None = None
         self._wants_anchor = False  # what was offered last builds on what is not here
@@ -58,7 +76,7 @@ class Downlink:
         if self._fetching is None:
             have = 0 if self.newest is None or self._wants_anchor else self.newest.number
             return WeightsQuery(run=self._run, have=have), None
-        number, length = self._fetching.number, self._config.part_bytes
+        number, length = self._fetching.number, self.part_bytes
         return WeightsRange(run=self._run, number=number, offset=self._offset, length=length), None
 
     def sent(self, now_s: float) -> None:
@@ -107,12 +125,12 @@ class Downlink:
     def _unfit(self, version: Version) -> str:
         """Why this cell can never use the version; empty: it can."""
         name = f"version {version.number}"
-        if version.schema != self._schema:
+        if self._schema is not None and version.schema != self._schema:
             return (
                 f"{name} is for rows of schema {version.schema[:8]}, allowed {self._schema[:8]}, this cell's; "
                 "run both sides with one configuration"
             )
-        if version.policy.action != self._action:
+        if self._action is not None and version.policy.action != self._action:
             found, allowed = _elements(version.policy.action), _elements(self._action)
             return f"{name} acts by {found}, allowed {allowed}, this cell's; run both sides with one configuration"
         if version.number < 1 or version.size < 1:

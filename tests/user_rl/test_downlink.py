@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.config import LinkConfig
-from edge.downlink import Downlink
 from tests.edge.rig import COMMAND, SCHEMA, version
+from user_rl.downlink import Downlink
 from user_rl.specs import box
 from user_rl.versions import PolicySpec, Version
 from user_rl.wire import Message, Refused, WeightsOffer, WeightsPart, WeightsQuery, WeightsRange
@@ -240,7 +240,7 @@ def test_a_version_that_acts_by_another_box_is_refused(tmp_path: Path, caplog: p
     store.publish(1, b"a", policy=PolicySpec(kind="mlp", action=wider, settings={}))
     exchange(machine, store, 0.0)
     assert (machine.newest, store.parts) == (None, 0)
-    assert "version 1 acts by dx -1 … 1, dy -2 … 1, allowed dx -1 … 1, dy -1 … 1, this cell's; run both" in caplog.text
+    assert "version 1 acts by dx -1 … 1, dy -2 … 1, allowed tip.delta.x -1 … 1, tip.delta.y -1 … 1, this" in caplog.text
 
 
 class PatchStore(Store):
