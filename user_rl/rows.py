@@ -141,7 +141,7 @@ def schema_from_bytes(data: bytes) -> Schema:
             raise SchemaMismatch(f"row format {tree.format}, allowed {FORMAT}; bring both sides to one version")
         observation = {name: _spec(spec) for name, spec in tree.observation.items()}
         return make_schema(observation, msgspec.convert(tree.action, Box))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise SchemaMismatch(f"a schema of {len(data)} bytes cannot be read: {error}") from error
 
 

@@ -37,7 +37,8 @@ def test_codecs_and_the_durability_class_are_keys_of_the_log() -> None:
         ("log.codecs=jpeg", "log.codecs = 'jpeg', allowed a group of keys; give log.codecs={KEY: VALUE}"),
         (
             "log.codecs={observation.state: 5}",
-            "log.codecs.observation.state = 5, allowed raw, lz4, zstd[:1..19], jpeg[:1..100], png; choose one of these",
+            "log.codecs.observation.state = 5, allowed raw, lz4, zstd[:1..19], jpeg[:1..100], png, blank; choose "
+            "one of these",
         ),
         ("log.commit=grup", "log.commit = 'grup', allowed each, group, nosync; did you mean group?"),
         (

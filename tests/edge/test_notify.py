@@ -80,12 +80,12 @@ def test_the_daemon_tells_systemd_a_person_and_the_log_how_it_is_and_no_secret(
     manager = Manager(f"@tun-daemon-{os.getpid()}")
     monkeypatch.setenv("NOTIFY_SOCKET", f"@tun-daemon-{os.getpid()}")
     monkeypatch.setenv("WATCHDOG_USEC", "300000")
-    with plant(tmp_path, log={"format": "json", "level": "DEBUG"}) as (cloud, daemon):
+    with closing(manager), plant(tmp_path, log={"format": "json", "level": "DEBUG"}) as (cloud, daemon):
         status = ["status", "--home", str(daemon.home)]
         cloud.lease()
         wait_for(lambda: cloud.rows() > 50)
         wait_for(lambda: main([*status, "--json"]) == 0)
-        shown = json.loads(capsys.readouterr().out.rpartition("\n{\n")[2].join(["{", ""]))
+        shown = json.loads("{" + f"\n{capsys.readouterr().out}".rpartition("\n{\n")[2])
         assert shown["standing"]["state"] == "running"
         assert shown["standing"]["run"] == "run"
         assert shown["standing"]["lease_left_s"] > 800
@@ -103,7 +103,6 @@ def test_the_daemon_tells_systemd_a_person_and_the_log_how_it_is_and_no_secret(
         assert manager.hear()[-2:] == ["STOPPING=1", f"WATCHDOG_USEC={(15 + 10 + 2 * 35 + 10) * 1000000}"]
         assert main(status) == 3
         assert "arm: does not run" in capsys.readouterr().out
-    manager.close()
     lines = [json.loads(line) for line in daemon.said.splitlines()]
     assert {line["process"] for line in lines} == {"control", "link"}
     assert {(line["cell"], line["run"]) for line in lines} == {("arm", ""), ("arm", "run")}

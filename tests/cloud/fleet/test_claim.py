@@ -75,7 +75,7 @@ def test_how_the_runs_cells_are_is_seen_with_each_renewal(enrol: Enrol, clock: F
     edge.heartbeat("a", boot, Status(state="running", token=claim.granted["a"], spool_bytes=5, disk_free_bytes=0))
     clock.advance(1.0)
     claim.tick(WHERE)
-    seen = {"state": "running", "rate_hz": 10.0, "spool_bytes": 5, "disk_free_bytes": 0}
+    seen = {"state": "running", "rate_hz": 10.0, "site": "", "spool_bytes": 5, "disk_free_bytes": 0}
     assert claim.cells_seen == {"a": seen}
     clock.advance(20.0)
     claim.tick(WHERE)

@@ -28,4 +28,6 @@ def test_a_run_without_a_shard_or_a_wait_cannot_be(changes: dict[str, float], sa
 
 def test_each_shard_listens_at_its_own_ports_and_the_first_takes_labels() -> None:
     config = GatewayConfig(labels_port=9)
-    assert (config.at(1, 2).labels_port, config.at(3, 4, 1).labels_port, config.at(3, 4, 1).port) == (9, 0, 3)
+    assert config.at(1, 2, 3).labels_port == 9
+    other = config.at(4, 5, 6, shard=1)
+    assert (other.port, other.weights_port, other.live_port, other.labels_port) == (4, 5, 6, 0)
