@@ -9,7 +9,7 @@ import pytest
 from edge.live import LiveLine, Spooled
 from edge.live_view import View, smaller
 from edge.orders import Card, Report, State
-from edge.pace import Pace, PaceConfig
+from edge.pace import Heard, Pace, PaceConfig
 from edge.ring import Ring
 from edge.shared import Shared, make_shared
 from user_rl.channels import ServerChannel
@@ -123,6 +123,20 @@ def test_pings_measure_the_link_alone(door: Door) -> None:
     made.close()
     assert up.round_trip.value < 0.5
     assert kinds(door) == set()
+
+
+def test_each_way_is_measured_apart_without_the_answerers_own_time(door: Door) -> None:
+    made, up = line(door)
+    made._hear([memoryview(f) for f in encode(Pong(10.0, 5000.2, 5000.7))], 11.0)
+    for pace, delay_s in ((up, 4990.2), (made._down, 11.0 - 5000.7)):
+        heard = pace._inbox.pop()
+        assert isinstance(heard, Heard)
+        assert (heard.sent_s, heard.delay_s, heard.round_trip_s) == pytest.approx((10.0, delay_s, 0.5))
+    for bad in (Pong(10.0, 5000.0, 5001.1), Pong(10.0, 5000.5, 5000.0), Pong(10.0, float("nan"), 5000.0)):
+        made._hear([memoryview(f) for f in encode(bad)], 11.0)
+    made._hear([memoryview(b"no message")], 11.0)
+    assert not up._inbox
+    made.close()
 
 
 def test_on_a_link_that_is_too_thin_there_are_no_pictures(door: Door) -> None:

@@ -106,7 +106,13 @@ def test_one_message_and_all_together_are_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("piece", "payload"), [(Piece(1, 16, 26), b"x" * 10), (Piece(1, 16, 25), b"x" * 10), (Piece(1, 16, 25), b"")]
+    ("piece", "payload"),
+    [
+        (Piece(1, 10, 25), b"x" * 9),
+        (Piece(1, 16, 26), b"x" * 9),
+        (Piece(1, 16, 25), b"x" * 10),
+        (Piece(1, 16, 25), b""),
+    ],
 )
 def test_a_piece_that_does_not_fit_costs_its_message(piece: Piece, payload: bytes) -> None:
     assembler = Assembler()
