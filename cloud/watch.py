@@ -110,8 +110,8 @@ def _late_p99_ms(folder: RunFolder, cell: str) -> float | None:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 2**16))
             record = json.loads(file.read().splitlines()[-1])
-        found = record.get("late_p99_ms")
-    except (OSError, IndexError, ValueError, AttributeError):
+        found = record["timings"]["late"]["p99_ms"]
+    except (OSError, IndexError, ValueError, TypeError, KeyError):
         return None
     return float(found) if isinstance(found, int | float) else None
 

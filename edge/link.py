@@ -94,8 +94,9 @@ class Link:
         self._up, self._down = Pace(link.pace, now_s), Pace(link.pace, now_s)
         self._experience, self._weights = Connection(bundle, self._up), Connection(bundle)
         self._live_line = LiveLine(
-            bundle, View(Shared(shared.fd), ring, config.name), self._up, self._down, link.live_hz
-        )
+            bundle, View(Shared(shared.fd), ring, config.name), self._up, self._down, link.live_hz,
+            timings=self.telemetry.newest,
+        )  # fmt: skip
         self._posted = 0
         self._posted_heard_s = 0.0
         self._saved_s = 0.0

@@ -36,7 +36,7 @@ class Spooled:
 
 
 class LiveLine:
-    """Set `address` and `spooled`; `timings` returns a new record of telemetry or None. `start`, then `close`."""
+    """Set `address` and `spooled`; `timings` returns the newest record of telemetry or None. `start`, then `close`."""
 
     def __init__(
         self, bundle: Bundle, view: View, up: Pace, down: Pace, live_hz: float, *,
@@ -47,6 +47,7 @@ class LiveLine:
         self._clock = clock or SystemClock()
         self._channel: ClientChannel | None = None
         self._connected_to = ""
+        self._told: bytes | None = None  # the record of telemetry that was said last
         self._ping_s = self._live_s = 0.0  # when the next is due
         self._was = (0.0, 0)  # when the last Live went, and what bulk had sent by then
         self._stopping = threading.Event()
@@ -122,11 +123,17 @@ class LiveLine:
         if self._say(channel, self._live(seen, now_s)):
             for camera, image in seen.images.items():
                 size += self._picture(channel, camera, image, seen.step)
-            record = self.timings()
-            if record is not None and self._say(channel, Timings(record)):
-                size += len(record)
+            size += self._tell_timings(channel)
         self._up.spent(size)
         self._live_s = now_s + max(1 / self._live_hz, 0.0 if self._free else size / (SHARE * self._up.rate))
+
+    def _tell_timings(self, channel: ClientChannel) -> int:
+        """The newest record, once; its size."""
+        record = self.timings()
+        if record is None or record is self._told or not self._say(channel, Timings(record)):
+            return 0
+        self._told = record
+        return len(record)
 
     @property
     def _free(self) -> bool:

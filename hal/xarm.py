@@ -31,6 +31,7 @@ from user_rl.specs import Array, box
 
 log = logging.getLogger(__name__)
 
+LAST_TRY_S = 2.0  # a dial that is under way may take so long to end
 PORT = 502
 
 _SERVO_MODE = 1
@@ -295,9 +296,12 @@ def _connect(config: XArmConfig) -> Any:  # noqa: ANN401
     dialling = threading.Thread(target=dial, name="xarm-connect", daemon=True)
     dialling.start()
     dialling.join(config.connect_s)
-    socket.setdefaulttimeout(timeout_s)
-    if dialling.is_alive() or failures or not api.connected:
+    answered = not (dialling.is_alive() or failures)
+    if not (answered and api.connected):
         api.disconnect()
+        dialling.join(LAST_TRY_S)
+    socket.setdefaulttimeout(timeout_s)  # the SDK sets it for the whole process with each try
+    if not (answered and api.connected):
         why = failures[0] if failures else f"it did not answer within {config.connect_s:.3g} s"
         raise RobotUnreachable(
             f"no xArm at {config.host}:{config.port}: {why}; look at its power, its cable and robot.host"

@@ -35,7 +35,7 @@ def text_of(folder: RunFolder, cell: str | None = None, colors: str | None = "tr
 
 def test_the_screen_says_how_each_cell_is(folder: RunFolder) -> None:
     (folder.root / "telemetry").mkdir()
-    (folder.root / "telemetry" / "arm.jsonl").write_text('{"late_p99_ms": 9}\n{"late_p99_ms": 1.25}\n')
+    (folder.root / "telemetry" / "arm.jsonl").write_text('{"timings": {}}\n{"timings": {"late": {"p99_ms": 1.25}}}\n')
     text = text_of(folder)
     for words in ("arm  running", "other  running", "80.0 ms", "2.0 ms", "10.0 Hz", "5 rows", "1.25 ms", "17"):
         assert words in text, words

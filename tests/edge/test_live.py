@@ -65,6 +65,9 @@ def door() -> Iterator[Door]:
     made.close()
 
 
+RECORD = b'{"timings": {}}'
+
+
 def until(condition: Callable[[], object]) -> None:
     deadline_s = CLOCK.now_s() + PATIENCE_S
     while not condition():
@@ -98,10 +101,13 @@ def kinds(door: Door) -> set[type]:
 
 
 def test_the_newest_row_and_its_pictures_are_shown_without_controls_help(door: Door) -> None:
-    made, _ = line(door, timings=lambda: b'{"late_p99_ms": 1}')
+    made, _ = line(door, timings=lambda: RECORD)
     made.start()
     until(lambda: {Live, Picture, Timings} <= kinds(door))
+    shown = len(door.heard)
+    until(lambda: sum(isinstance(message, Live) for message, _ in door.heard[shown:]) > 2)
     made.close()
+    assert [message.record for message, _ in door.heard if isinstance(message, Timings)] == [RECORD]  # once
     live = next(message for message, _ in door.heard if isinstance(message, Live))
     assert (live.cell, live.run, live.step, live.episode, live.state) == ("arm", "run", 41, 4, "running")
     assert (live.waiting_rows, live.spool_bytes, live.version) == (12, 3456, 6)
