@@ -33,6 +33,8 @@ class PacedChannel:
         self.socket.sndhwm = theirs.rcvhwm = 1
         self.socket.bind("inproc://paced")
         theirs.connect("inproc://paced")
+        channel.watch()
+        self._known = 0
         self._courier = _Courier(channel, theirs, pace, clock or SystemClock())
         self._thread = threading.Thread(target=self._courier.run, name="bulk", daemon=True)
         self._thread.start()
@@ -53,6 +55,11 @@ class PacedChannel:
             return None
         return [frame.buffer for frame in self.socket.recv_multipart(copy=False)]
 
+    def renewed(self) -> bool:
+        """Whether another connection was made since the last call: what was being sent is dropped."""
+        known, self._known = self._known, self._courier.renewals
+        return known != self._known
+
     def close(self) -> None:
         """Ends the connection and the thread; safe to call twice."""
         self._courier.stopping.set()
@@ -68,6 +75,7 @@ class _Courier:
         self._channel, self._owner, self._pace, self._clock = channel, owner, pace, clock
         self.stopping = threading.Event()
         self.connected = False
+        self.renewals = 0
         self._whole: list[memoryview] = []  # a message that goes as it is
         self._body, self._offset = b"", 0  # a message that is being sent in pieces
         self._number = 0
@@ -96,6 +104,8 @@ class _Courier:
         """Takes in what came, sends what may go; returns how long nothing more will be due."""
         now_s = self._clock.now_s()
         self._pace.turn(now_s)
+        if self._channel.renewed():
+            self._drop()
         self._listen(now_s)
         self.connected = self._channel.ready(0.0)
         self._watch(now_s)
@@ -183,6 +193,13 @@ class _Courier:
             self._heard_s = max(self._heard_s, now_s - 0.5)
         elif now_s - self._heard_s > 1.0 + 4 * self._pace.round_trip.value:
             self._again()
+
+    def _drop(self) -> None:
+        """The owner asks the other side anew where to go on: what was under way means nothing to it."""
+        self._again()
+        self._anew.clear()
+        self._whole = []
+        self.renewals += 1
 
     def _again(self) -> None:
         """Everything that has not arrived whole is sent anew, in order, under new numbers."""
