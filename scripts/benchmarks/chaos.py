@@ -1,11 +1,12 @@
 """chaos: kill -9 at random, 200 times, over every process of a real system on an impaired link; what was lost, how soon
 it was back.
 
-A robot in real time at 10 Hz behind a NAT, 80 ms and 1 % of loss at 20 Mbit/s from its cloud, which it reaches through a real
-sshd (`jump`: the processes that serve its connections). Whoever is killed is started again by what starts it in the
-field: the daemon (control too: `restart_control` is set, the arm is simulated), Ray, or a supervisor in this program (for the
-daemon itself and for the launcher). Back is the first row on the cloud's disk that was recorded after the kill; for the learner and
-the whole cloud it is the first update of their next life. In the end the robot's log and the cloud's are compared.
+A robot in real time at 10 Hz behind a NAT, 80 ms and 1 % of loss at 20 Mbit/s from its cloud, which it reaches
+through a real sshd (`jump`: the processes that serve its connections). Whoever is killed is started again by what
+starts it in the field: the daemon (control too: `restart_control` is set, the arm is simulated), Ray, or a supervisor
+in this program (for the daemon itself and for the launcher). Back is the first row on the cloud's disk that was
+recorded after the kill; for the learner and the whole cloud it is the first update of their next life. In the end the
+robot's log and the cloud's are compared.
 """
 
 import argparse
