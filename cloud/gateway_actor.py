@@ -18,7 +18,7 @@ from user_rl.errors import StorageBusy
 from user_rl.log import Log, LogConfig
 
 LOCK_WAIT_S = 10.0
-LOOK_S = 0.1
+LOOK_S = 0.02
 SWITCH_INTERVAL_S = 0.0005  # a thread that computes lets a ping's thread in soon
 
 

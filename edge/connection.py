@@ -41,6 +41,7 @@ class Connection:
         self._bundle, self._pace = bundle, pace
         self._channel: Channel | None = None
         self._address = self._refused = ""
+        self._reconnected: Callable[[], None] = lambda: None
         self._heard_s: float | None = None  # when the other side last said something, on this connection
 
     @property
@@ -58,7 +59,11 @@ class Connection:
         return "open" if silent_s < SILENT_S else f"nothing heard for {silent_s:.0f} s"
 
     def connect(self, address: str, reconnected: Callable[[], None]) -> None:
-        """Connects to `address` (empty: to nobody); calls `reconnected` when that is another connection."""
+        """Connects to `address` (empty: to nobody); calls `reconnected` when that is another connection.
+
+        `pump` calls it too, once a connection that broke is made again.
+        """
+        self._reconnected = reconnected
         if address in (self._address, self._refused):
             return
         self.close()
@@ -73,12 +78,17 @@ class Connection:
 
     def _open(self, address: str) -> Channel:
         channel = ClientChannel(address, self._bundle.curve, self._bundle.server_curve_public)
-        return channel if self._pace is None else PacedChannel(channel, self._pace)
+        if self._pace is not None:
+            return PacedChannel(channel, self._pace)
+        channel.watch()
+        return channel
 
     def pump(self, machine: Machine, now_s: float) -> bool:
         """Takes in what has come and says what there is to say; False when nothing happened."""
         if self._channel is None:
             return False
+        if self._channel.renewed():
+            self._reconnected()
         heard = self._listen(self._channel, machine, now_s)
         return self._speak(self._channel, machine, now_s) or heard
 

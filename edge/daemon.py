@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from edge.config import EdgeConfig
@@ -38,8 +38,9 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.02  # between two looks at the pulse
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
-LONGEST_TUNNEL_PAUSE_S = 1.0  # it has pauses of its own towards the other side
-STEADY_S = 20.0  # a child that lived so long starts with the short pause again
+KILLED_PAUSE_S = 0.1  # after a signal: the next one may well live
+LONGEST_NET_PAUSE_S = 1.0  # of link and tunnel: they have pauses of their own towards the other side
+STEADY_S = 5.0  # a child that lived so long starts with the short pause again
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # a small matrix product must not wake the others
 
 
@@ -62,7 +63,7 @@ class Child:
     process: "subprocess.Popen[bytes] | None" = None
     started_s: float = 0.0
     again_s: float = 0.0  # when to start it, while there is no process
-    pause_s: float = field(default=FIRST_PAUSE_S)
+    pause_s: float = 0.0  # the last one
     longest_s: float = LONGEST_PAUSE_S
 
     def start(self) -> None:
@@ -76,7 +77,8 @@ class Child:
         if code is not None:
             self.process = None
             steady = time.monotonic() - self.started_s > STEADY_S
-            self.pause_s = FIRST_PAUSE_S if steady else min(2 * self.pause_s, self.longest_s)
+            first_s = KILLED_PAUSE_S if code < 0 else FIRST_PAUSE_S
+            self.pause_s = first_s if steady else min(max(first_s, 2 * self.pause_s), self.longest_s)
             self.again_s = time.monotonic() + self.pause_s
         return code
 
@@ -113,7 +115,7 @@ def run(tree: Mapping[str, Any], *, stopping: Callable[[], int], programs: Progr
         with _line(config) as line:
             link = Child("link", [*programs.link, *tail, *_option(line[:1])], (*fds, *line[:1]))
             tunnel = Child("tunnel", [*programs.tunnel, *tail, *_option(line[1:])], (*fds, *line[1:]))
-            tunnel.longest_s = LONGEST_TUNNEL_PAUSE_S
+            link.longest_s = tunnel.longest_s = LONGEST_NET_PAUSE_S
             return Daemon(config, shared, control, link, *([tunnel] if line else [])).run(stopping)
     finally:
         shared.close()

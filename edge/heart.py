@@ -20,7 +20,7 @@ from user_rl.trust import Bundle
 
 log = logging.getLogger(__name__)
 
-LONGEST_PAUSE_S = 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0  # after a beat that failed: a tunnel opens within such times
 KEEP_OFFSET_S = 60.0  # an estimate of the clocks' offset is used for so long, unless a quicker answer gives a better
 
 
@@ -46,6 +46,7 @@ class Heart:
         self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._clock, self._every_s, self._paths = clock, every_s, paths or Straight()
         self._renewal = Renewal(bundle, keep)
+        self._failed_s = FIRST_PAUSE_S
         self._stop = threading.Event()
         self._hurry = threading.Event()
         self._registered: Card | None = None
@@ -70,6 +71,14 @@ class Heart:
         """The next heartbeat is due now: there is news."""
         self._hurry.set()
 
+    def pause_s(self, *, answered: bool) -> float:
+        """Until the next heartbeat, after one that was answered or not."""
+        if answered:
+            self._failed_s = FIRST_PAUSE_S
+            return self._every_s
+        pause_s, self._failed_s = self._failed_s, min(2 * self._failed_s, LONGEST_PAUSE_S)
+        return pause_s
+
     def stop(self, within_s: float) -> None:
         """One last heartbeat if the fleet answers, then the end of the thread."""
         self._stop.set()
@@ -77,11 +86,10 @@ class Heart:
         self._thread.join(within_s)
 
     def _run(self) -> None:
-        pause_s = self._every_s
         with FleetLine(lambda: self.bundle, deadline_s=5.0) as line:
             while True:
                 last = self._stop.is_set()
-                pause_s = self._every_s if self._beat(line) else min(2 * pause_s, LONGEST_PAUSE_S)
+                pause_s = self.pause_s(answered=self._beat(line))
                 if last:
                     return
                 self._hurry.wait(pause_s)

@@ -29,7 +29,6 @@ from edge.join import add_join, run_join
 from edge.process import Exit, StopFlag, become_child, set_up_logging
 from edge.table import terminal_width
 from edge.timings_command import timings_arguments, timings_text
-from hal.make import CellConfig, cell_store
 from user_rl.config import Tree, build, compose, defaults
 from user_rl.errors import ConfigError, UserRlError
 from user_rl.tunnels.ssh import SshConfig
@@ -65,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
 def configuration(file: Path | None, overrides: list[str]) -> Tree:
     """The whole tree: of `file`, else of the defaults, with the overrides over it; raises ConfigError."""
     if file is None:
+        from hal.make import cell_store
+
         root: Tree = {**defaults(EdgeConfig), "defaults": ["_self_", *GROUPS]}
         tree = compose("edge", overrides, store={**cell_store(overrides), "": {"edge": root}}, package="configs")
         return {key: value for key, value in tree.items() if value != "???"}  # not set: `build` names it
@@ -135,6 +136,7 @@ def _learn_host(_args: argparse.Namespace, tree: Tree) -> int:
 
 def _evaluate(args: argparse.Namespace, tree: Tree) -> int:
     from edge.evaluate import evaluate
+    from hal.make import CellConfig
 
     config = build(CellConfig, {key: tree[key] for key in CELL_KEYS if key in tree})
     result = evaluate(

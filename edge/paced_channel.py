@@ -19,6 +19,8 @@ from user_rl.wire import Arrived, decode
 
 WHOLE_BYTES = 1200  # smaller messages are never cut
 IDLE_S = 0.1
+QUEUE = 32  # messages, at each end: between two of its fsyncs the owner brings many small ones
+WAITING_BYTES = 128 * 2**10  # of what it has brought and nobody has taken up: no more then
 TELL_S = 0.5  # between two words of progress to the owner
 
 
@@ -30,21 +32,24 @@ class PacedChannel:
         self._context = zmq.Context()
         self.socket, theirs = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
         self.socket.linger = theirs.linger = 0
-        self.socket.sndhwm = theirs.rcvhwm = 1
+        self.socket.sndhwm = theirs.rcvhwm = QUEUE
         self.socket.bind("inproc://paced")
         theirs.connect("inproc://paced")
+        channel.watch()
+        self._known = self._brought = 0  # renewals told of; bytes
         self._courier = _Courier(channel, theirs, pace, clock or SystemClock())
         self._thread = threading.Thread(target=self._courier.run, name="bulk", daemon=True)
         self._thread.start()
 
     def send(self, frames: "list[bytes | memoryview]") -> bool:
         """Queues a message; False when not connected or when others still wait. Never blocks."""
-        if not self._courier.connected:
+        if not self._courier.connected or self._brought - self._courier.taken > WAITING_BYTES:
             return False
         try:
             self.socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return False
+        self._brought += sum(len(frame) for frame in frames)
         return True
 
     def receive(self, timeout_s: float) -> list[memoryview] | None:
@@ -52,6 +57,11 @@ class PacedChannel:
         if not self.socket.poll(round(timeout_s * 1e3)):
             return None
         return [frame.buffer for frame in self.socket.recv_multipart(copy=False)]
+
+    def renewed(self) -> bool:
+        """Whether another connection was made since the last call: what was being sent is dropped."""
+        known, self._known = self._known, self._courier.renewals
+        return known != self._known
 
     def close(self) -> None:
         """Ends the connection and the thread; safe to call twice."""
@@ -68,6 +78,7 @@ class _Courier:
         self._channel, self._owner, self._pace, self._clock = channel, owner, pace, clock
         self.stopping = threading.Event()
         self.connected = False
+        self.renewals = self.taken = 0  # taken: bytes of the owner's messages
         self._whole: list[memoryview] = []  # a message that goes as it is
         self._body, self._offset = b"", 0  # a message that is being sent in pieces
         self._number = 0
@@ -96,6 +107,8 @@ class _Courier:
         """Takes in what came, sends what may go; returns how long nothing more will be due."""
         now_s = self._clock.now_s()
         self._pace.turn(now_s)
+        if self._channel.renewed():
+            self._drop()
         self._listen(now_s)
         self.connected = self._channel.ready(0.0)
         self._watch(now_s)
@@ -109,7 +122,7 @@ class _Courier:
             self._begin(self._anew.popleft())
             return True
         try:
-            frames = [frame.buffer for frame in self._owner.recv_multipart(zmq.NOBLOCK, copy=False)]
+            frames = self._take()
         except zmq.Again:
             return False
         small = sum(len(frame) for frame in frames) <= WHOLE_BYTES
@@ -119,6 +132,12 @@ class _Courier:
         else:
             self._begin(pack(frames))
         return True
+
+    def _take(self) -> list[memoryview]:
+        """The owner's next message; raises zmq.Again."""
+        frames = [frame.buffer for frame in self._owner.recv_multipart(zmq.NOBLOCK, copy=False)]
+        self.taken += sum(map(len, frames))
+        return frames
 
     def _begin(self, body: bytes) -> None:
         self._body, self._offset = body, 0
@@ -183,6 +202,15 @@ class _Courier:
             self._heard_s = max(self._heard_s, now_s - 0.5)
         elif now_s - self._heard_s > 1.0 + 4 * self._pace.round_trip.value:
             self._again()
+
+    def _drop(self) -> None:
+        """The owner asks the other side anew where to go on: what was under way means nothing to it."""
+        self._again()
+        self._anew.clear()
+        self._whole = []
+        while self._owner.poll(0):
+            self._take()
+        self.renewals += 1
 
     def _again(self) -> None:
         """Everything that has not arrived whole is sent anew, in order, under new numbers."""

@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from edge.status import Look, look
-from edge.status_view import as_text
+if TYPE_CHECKING:
+    from edge.status import Look
 
 
 def add_status(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -25,12 +26,15 @@ def add_status(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run_status(args: argparse.Namespace, *, say: Callable[[str], None]) -> int:
     """Shows it; returns the exit status."""
+    from edge.status import look  # these need the log, and `run`, whose parser this is too, starts at once
+    from edge.status_view import as_text
+
     found = look(args.home.expanduser(), now_s=time.monotonic())
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     say(as_json(found) if args.json else as_text(found, colour=colour))
     return found.code
 
 
-def as_json(found: Look) -> str:
+def as_json(found: "Look") -> str:
     """One JSON object, for programs."""
     return msgspec.json.format(msgspec.json.encode(msgspec.to_builtins(found) | {"exit": found.code})).decode()

@@ -12,6 +12,7 @@ above asks again.
 """
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -147,7 +148,9 @@ class ClientChannel:
         self.socket.curve_serverkey = server_public.encode()
         self.socket.immediate = True  # nothing is queued for a server that is not there and proven
         self.socket.reconnect_ivl = 100  # ms
-        self.socket.reconnect_ivl_max = 1000
+        self.socket.reconnect_ivl_max = 300
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._broken = False
         try:
             _check_port(address)
             self.socket.connect(address)
@@ -171,8 +174,25 @@ class ClientChannel:
             return None
         return [frame.buffer for frame in self.socket.recv_multipart(copy=False)]
 
+    def watch(self) -> None:
+        """From now on `renewed` is to be called often: who watches and does not look would stop the I/O thread."""
+        self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+
+    def renewed(self) -> bool:
+        """Whether another connection was made, since the last call, in place of one that had broken."""
+        renewed = False
+        while self._monitor is not None and self._monitor.poll(0):
+            event = int.from_bytes(self._monitor.recv_multipart()[0][:2], sys.byteorder)
+            renewed |= self._broken and event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self._broken = event == zmq.EVENT_DISCONNECTED
+        return renewed
+
     def close(self) -> None:
         """Ends the connection at once; safe to call twice."""
+        if self._monitor is not None:
+            self.socket.disable_monitor()
+            self._monitor.close(linger=0)
+            self._monitor = None
         self.socket.close(linger=0)
         self._context.term()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from user_rl.clock import Clock, SystemClock
 from user_rl.errors import StorageBusy, StorageError
 
-POLL_S = 0.05
+POLL_S = 0.02
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 

@@ -1,10 +1,12 @@
 """chaos: kill -9 at random, 200 times, over every process of a real system on an impaired link; what was lost, how soon
 it was back.
 
-A robot in real time at 10 Hz behind a NAT, 80 ms and 1 % of loss at 20 Mbit/s from its cloud. Whoever is killed is
-started again by what starts it in the field: the daemon, Ray, or a supervisor in this program (for the daemon itself
-and for the launcher). Back is the first row on the cloud's disk that was recorded after the kill; for the learner and
-the whole cloud it is the first update of their next life. In the end the robot's log and the cloud's are compared.
+A robot in real time at 10 Hz behind a NAT, 80 ms and 1 % of loss at 20 Mbit/s from its cloud, which it reaches
+through a real sshd (`jump`: the processes that serve its connections). Whoever is killed is started again by what
+starts it in the field: the daemon (control too: `restart_control` is set, the arm is simulated), Ray, or a supervisor
+in this program (for the daemon itself and for the launcher). Back is the first row on the cloud's disk that was
+recorded after the kill; for the learner and the whole cloud it is the first update of their next life. In the end the
+robot's log and the cloud's are compared.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from scripts.benchmarks.jump import Jump
 from scripts.benchmarks.machine import record
 from scripts.benchmarks.site import Site
 from scripts.netlab import Lab, missing
@@ -31,25 +34,27 @@ from user_rl.log import Reader, compare
 
 KILLS = 200
 STEADY_S = (0.2, 2.0)  # between two kills
-WEIGHTS = {"edge": 3, "control": 2, "link": 3, "gateway": 4, "learner": 2}
+WEIGHTS = {"edge": 3, "control": 2, "link": 3, "gateway": 4, "learner": 2, "tunnel": 3, "jump": 1}
 CLOUD_KILLS = 5  # of the launcher with all its actors, once in so many ways of a run
-EDGE = {"robot": {"name": "fake"}, "task": {"name": "fake"}, "drain_s": 60.0}
+EDGE = {"robot": {"name": "fake"}, "task": {"name": "fake"}, "drain_s": 60.0, "restart_control": True}
 
 
 class Chaos:
     """The kills, and how soon each was back."""
 
-    def __init__(self, site: Site, seed: int) -> None:
-        self._site, self._random = site, random.Random(seed)
+    def __init__(self, site: Site, jump: Jump, seed: int) -> None:
+        self._site, self._jump, self._random = site, jump, random.Random(seed)
         self.back_s: dict[str, list[float]] = {}
         self._reader: Reader | None = None
+        self._newest: dict[str, tuple[int, float]] = {}  # by stream: its last row, and when that was recorded
 
     def strike(self, victim: str) -> None:
         """Kills `victim` and waits until it is back."""
         kill, back = self._plans()[victim]
-        mark = self._mark()
-        began_s = time.monotonic()
+        learner = self._site.status.get("learner_pid", 0)
         kill()
+        began_s = time.monotonic()
+        mark = began_s, learner
         self._site.wait(lambda: self._supervise() or back(mark), f"{victim} is back")
         self.back_s.setdefault(victim, []).append(time.monotonic() - began_s)
 
@@ -73,6 +78,7 @@ class Chaos:
             "gateway": (lambda: self._kill_actor("gateway_pid"), self._row_after),
             "learner": (lambda: self._kill_actor("learner_pid"), self._update_after),
             "cloud": (lambda: site.kill("cloud"), self._update_after),
+            "jump": (self._kill_connections, self._row_after),
         }  # fmt: skip
 
     def _supervise(self) -> bool:
@@ -84,19 +90,27 @@ class Chaos:
         return False
 
     def _kill_child(self, name: str) -> None:
-        edge = psutil.Process(self._site.processes["edge"].pid)
-        for child in edge.children():
-            with suppress(psutil.NoSuchProcess):
+        self._site.wait(lambda: self._supervise() or self._killed_child(name), f"edge.{name} lives, to be killed")
+
+    def _killed_child(self, name: str) -> bool:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self._site.processes["edge"].pid).children():
                 if f"edge.{name}" in child.cmdline():
                     child.kill()
+                    return True
+        return False
 
     def _kill_actor(self, key: str) -> None:
+        self._site.wait(lambda: self._supervise() or self._killed_actor(key), f"{key} lives, to be killed")
+
+    def _killed_actor(self, key: str) -> bool:
         with suppress(ProcessLookupError, KeyError):
             os.kill(self._site.status[key], signal.SIGKILL)
+            return True
+        return False
 
-    def _mark(self) -> tuple[float, int]:
-        """The edge's clock, and the learner's process."""
-        return time.monotonic(), self._site.status.get("learner_pid", 0)
+    def _kill_connections(self) -> None:
+        self._site.wait(lambda: self._supervise() or self._jump.kill_connections() > 0, "a connection, to be killed")
 
     def _row_after(self, mark: tuple[float, int]) -> bool:
         return self._newest_s() > mark[0]
@@ -107,25 +121,27 @@ class Chaos:
 
     def _newest_s(self) -> float:
         """When the newest row on the cloud's disk was recorded, by the machine's monotonic clock."""
-        newest = 0.0
         with suppress(UserRlError):
             self._reader = self._reader or Reader(self._site.folder.log)
             for stream, schema in self._reader.streams().items():
                 last = self._reader.synced(stream)
-                for chunk in self._reader.read(stream, max(0, last), 2**20):
-                    rows = schema.view(chunk.data)
-                    newest = max(newest, float(np.nanmax(rows["stamp.observation.state"])))
-        return newest
+                if last < 0 or last == self._newest.get(stream, (-1, 0.0))[0]:
+                    continue
+                stamps = [
+                    schema.view(chunk.data)["stamp.observation.state"] for chunk in self._reader.read(stream, last, 1)
+                ]
+                self._newest[stream] = last, float(np.nanmax(np.concatenate(stamps), initial=0.0))
+        return max((stamp_s for _, stamp_s in self._newest.values()), default=0.0)
 
 
 def measure(root: Path, lab: Lab, *, kills: int, cloud_kills: int, seed: int) -> dict[str, float]:
     """The figures of one storm."""
-    site = Site(root, cloud=lab.cloud.prefix, robot=lab.robot.prefix, host=CLOUD, edge=EDGE)
-    chaos = Chaos(site, seed)
-    draw = random.Random(seed)
-    victims = draw.choices(list(WEIGHTS), list(WEIGHTS.values()), k=kills) + ["cloud"] * cloud_kills
-    draw.shuffle(victims)
+    jump = Jump(root / "jump", CLOUD, lab.cloud.prefix)
+    edge = {**EDGE, "tunnel": jump.tunnel}
+    site = Site(root, cloud=lab.cloud.prefix, robot=lab.robot.prefix, host=CLOUD, edge=edge)
+    chaos, victims = Chaos(site, jump, seed), victims_of(kills, cloud_kills, random.Random(seed))
     try:
+        jump.start()
         site.start()
         for i, victim in enumerate(victims):
             chaos.rest()
@@ -136,7 +152,16 @@ def measure(root: Path, lab: Lab, *, kills: int, cloud_kills: int, seed: int) ->
     finally:
         chaos.close()
         site.close()
+        jump.close()
     return figures_of(site, chaos)
+
+
+def victims_of(kills: int, cloud_kills: int, draw: random.Random) -> list[str]:
+    """Each of WEIGHTS once, as far as there are kills, others by their weights; the cloud so often; in any order."""
+    each = list(WEIGHTS)[:kills]
+    victims = each + draw.choices(list(WEIGHTS), list(WEIGHTS.values()), k=kills - len(each)) + ["cloud"] * cloud_kills
+    draw.shuffle(victims)
+    return victims
 
 
 def figures_of(site: Site, chaos: Chaos) -> dict[str, float]:

@@ -225,5 +225,11 @@ if __name__ == "__main__":
     parser.add_argument("--json")
     parser.add_argument("--episodes", type=int, default=EPISODES, help="of 100 steps at 10 Hz; the first is left out")
     parser.add_argument("--idle-s", type=float, default=IDLE_S, help="of the 100 Hz row")
+    parser.add_argument("--only", choices=("here", "wan"), help="without a network, or over a lab's link")
     args = parser.parse_args()
-    record("control", measure(args.episodes, args.idle_s), args.json)
+    found = measure(args.episodes, args.idle_s) if args.only in (None, "here") else {}
+    if args.only in (None, "wan"):
+        from scripts.benchmarks import control_wan  # it measures this module's rows
+
+        found |= control_wan.measure(Row(episodes=args.episodes))
+    record("control", found, args.json)

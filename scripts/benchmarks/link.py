@@ -1,16 +1,19 @@
-"""link: the durable uplink over bare CURVE and bare LMDB, and how many edges one gateway holds.
+"""link: the durable uplink over bare CURVE and bare LMDB, round trips beside it, a cut, and how many edges are held.
 
 `uplink_*`: rows of 300 kB, spool filled beforehand, from edge log to cloud log, committed on both sides; bare CURVE and
 bare LMDB take turns with it (see `wire`), and the CPU of each thread is printed as a share of the time.
+`rtt_*`: see `round_trips`, on loopback, and `round_trips_far`, over a lab's link. `cut_*`, `catch_up_*`: see `cut`.
 `ingest_*`: see `link_ingest`; a short trial with each number of edges, then the largest that was held for `--minutes`.
 """
 
 import argparse
 import statistics
 
+from scripts.benchmarks import cut, round_trips, round_trips_far
 from scripts.benchmarks.link_ingest import Outcome, trial
 from scripts.benchmarks.machine import record
 from scripts.benchmarks.wire import SIZES, System, bare_curve, bare_lmdb
+from scripts.netlab import missing
 
 SIZE = SIZES["300kB"]
 EDGES = (64, 128, 192, 256, 320, 384, 448, 512)
@@ -52,6 +55,24 @@ def ingest(minutes: float, edges: tuple[int, ...]) -> dict[str, float]:
     return {"ingest_edges_held": 0}
 
 
+def rtt(megabytes: int, seconds: float, far_s: float) -> dict[str, float]:
+    """Round trips beside a saturated uplink, on loopback and over a lab's link."""
+    near = round_trips.measure(megabytes * 1_000_000, seconds)
+    near["rtt_uplink_mb_s"] = near.pop("uplink_mb_s")
+    if missing():
+        print(f"no figure over a link: {missing()}")
+        return near
+    return near | round_trips_far.measure(far_s)
+
+
+def cuts(rows: int) -> dict[str, float]:
+    """See `cut`."""
+    if missing():
+        print(f"no figure of a cut: {missing()}")
+        return {}
+    return cut.measure(rows)
+
+
 def _tried(count: int, seconds: float) -> Outcome:
     found = trial(count, seconds)
     print(f"  {found}, held: {found.held}", flush=True)
@@ -61,14 +82,22 @@ def _tried(count: int, seconds: float) -> Outcome:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json")
-    parser.add_argument("--only", choices=("uplink", "ingest"))
+    parser.add_argument("--only", choices=("uplink", "rtt", "cut", "ingest"))
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--megabytes", type=int, default=1500, help="in the spool, for round trips on loopback")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of round trips on loopback")
+    parser.add_argument("--far-seconds", type=float, default=round_trips_far.SECONDS, help="of those over the link")
+    parser.add_argument("--rows", type=int, default=cut.ROWS, help="recorded during the cut")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--edges", type=int, nargs="+", default=EDGES)
     args = parser.parse_args()
     figures: dict[str, float] = {}
     if args.only in (None, "uplink"):
         figures |= uplink(args.repeats)
+    if args.only in (None, "rtt"):
+        figures |= rtt(args.megabytes, args.seconds, args.far_seconds)
+    if args.only in (None, "cut"):
+        figures |= cuts(args.rows)
     if args.only in (None, "ingest"):
         figures |= ingest(args.minutes, tuple(args.edges))
     record("link", figures, args.json)

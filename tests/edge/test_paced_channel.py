@@ -156,3 +156,11 @@ def test_without_a_connection_nothing_is_queued() -> None:
     assert not channel.send(message(256))
     assert channel.receive(0.0) is None
     channel.close()
+
+
+def test_many_small_messages_wait_their_turn_while_one_turn_of_the_owner_lasts(door: Door) -> None:
+    channel, _ = paced(door, rate=400e3)
+    until(lambda: channel.send(message(51_200)))
+    assert all(channel.send(message(2_048 + 256 * i)) for i in range(12))
+    until(lambda: len(door.whole) == 13)
+    channel.close()

@@ -328,3 +328,28 @@ def test_closing_twice_is_safe_and_ends_the_threads(bench: Bench) -> None:
     client = connected(bench.client(server))
     for channel in (server, client, server, client):
         channel.close()
+
+
+def test_a_client_that_watches_is_told_once_of_each_connection_in_place_of_a_broken_one(bench: Bench) -> None:
+    server = bench.server()
+    client = bench.client(server)
+    client.watch()
+    assert not connected(client).renewed()
+    server.close()
+    until(lambda: not client.ready(0.0))
+    assert not client.renewed()
+    again = bench.server(server.address)
+    until(client.renewed)
+    assert not client.renewed()
+    assert client.send([b"hello"])
+    assert [bytes(frame) for frame in received(again).frames] == [b"hello"]
+
+
+def test_a_client_is_back_within_a_second_of_a_server_that_was_long_away(bench: Bench) -> None:
+    server = bench.server()
+    client = connected(bench.client(server))
+    assert (client.socket.reconnect_ivl, client.socket.reconnect_ivl_max) == (100, 300)
+    server.close()
+    until(lambda: not client.ready(0.0))
+    bench.server(server.address)
+    assert client.ready(LONG_S)

@@ -85,3 +85,11 @@ def test_a_camera_that_breaks_and_one_that_is_plugged_in_are_seen(edges: Edges) 
     heart.status = Status(state="waiting", parts=PARTS[:2])
     heart.card = Card(**{**vars(card("arm")), "cameras": ("wrist",)})
     edges.until("free")
+
+
+def test_a_heart_asks_again_soon_then_more_rarely_and_soon_again_after_an_answer(home: Path) -> None:
+    bundle = Authority(home / "authority").mint("arm", kind="edge", fleet_address="nowhere:0")
+    heart = Heart(bundle, card("arm"), SystemClock(), 1.0)
+    assert [heart.pause_s(answered=False) for _ in range(7)] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert heart.pause_s(answered=True) == 1.0
+    assert heart.pause_s(answered=False) == 0.2
