@@ -30,7 +30,7 @@ from edge.live import LiveLine, Spooled
 from edge.live_view import View
 from edge.logs import LastTrouble, set_up_logs
 from edge.orders import Card, Orders, PartReport, Report, State
-from edge.pace import Pace, part_bytes
+from edge.pace import Pace, chunk_bytes, part_bytes
 from edge.paths import Paths, Straight, Tunnelled
 from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging
 from edge.ring import Ring
@@ -152,6 +152,7 @@ class Link:
         self._hear()
         self._paths.turn(now_s)
         busy = self._spooler.turn(self.uplink.acknowledged, at_once=at_once)
+        self.uplink.chunk_bytes = chunk_bytes(self._up, self._config.link.chunk_bytes)
         self.uplink.serve(self._orders.run, self._lease.record.token, self._live, now_s)
         experience = self._paths.local(Traffic.EXPERIENCE, self._lease.record.experience_address)
         self._experience.connect(experience, lambda: self.uplink.reconnected(now_s))

@@ -31,6 +31,7 @@ UNHEARD_S: Final = 3.0  # without any answer for so long: nobody answers pings
 LAG_S: Final = 0.02  # within which an arrival is told
 TOGETHER_S: Final = 0.002  # pings that arrive so shortly after one another waited for the first of them
 ALL: Final = 2**62  # bytes
+LEAST_CHUNK: Final = 16 * 2**10  # bytes
 
 
 class Phase(StrEnum):
@@ -188,6 +189,8 @@ class Pace:
         if self._silences:  # what arrived meanwhile says nothing of the link's rate
             self._arrived.begin(now_s)
             self._fell_s = now_s
+        if self._silences > 1 and self.phase != Phase.FAST:  # it may be another link by now
+            self._begin(now_s)
         self._heard_s, self._ever, self._silences = now_s, True, 0
         way_s = self._way.add(ping.delay_s, now_s)
         self.round_trip.add(ping.round_trip_s, now_s)
@@ -206,6 +209,12 @@ class Pace:
         if len(self._few) >= enough:
             self.queue_s = max(0.0, min(list(self._few)[-enough:]) - 0.7 * self._noise())
             self._judge(ping.sent_s, now_s)
+
+    def _begin(self, now_s: float) -> None:
+        """Looks for the rate anew, as at the beginning."""
+        self.phase, self.rate, self._grew_s = Phase.START, self.config.first_bytes_s, now_s
+        self._peak, self._back = self.rate, 1.0
+        self._few.clear()
 
     def _noise(self) -> float:
         """Seconds by which a ping differs from the next, beyond what waiting for one piece explains."""
@@ -261,8 +270,9 @@ class Pace:
                 self.phase, self._grew_s = Phase.STEADY, now_s
                 self.rate = max(self.config.floor_bytes_s, self._back * self._peak)
         elif measured is not None and measured < 0.6 * self._peak and waited_s > self.round_trip.value:
-            self._peak = max(measured, self.config.floor_bytes_s)  # the link itself has become slower
-            self.rate = max(self.config.floor_bytes_s, min(self.rate, 0.3 * measured))
+            # The link itself has become slower, or an arrival was late: halved at most, and looked at again.
+            self._peak = max(measured, self._peak / 2, self.config.floor_bytes_s)
+            self.rate, self._fell_s = max(self.config.floor_bytes_s, min(self.rate, 0.3 * self._peak)), now_s
 
     def _grow(self, asked_s: float, now_s: float) -> None:
         """The ping that was sent at `asked_s` found no queue, and there is something to send."""
@@ -281,6 +291,11 @@ class Pace:
     def _weight(self) -> float:
         """Who has more creeps slower and comes back lower: 1 at 2.5 MB/s, by the cube root."""
         return math.cbrt(self.rate / 2.5e6)
+
+
+def chunk_bytes(up: Pace, most: int) -> int:
+    """How much one message of rows may hold: what the link carries in a quarter of a second is told of and lost as one."""
+    return most if up.phase == Phase.FAST else min(most, max(LEAST_CHUNK, int(up.rate / 4)))
 
 
 def part_bytes(down: Pace, most: int) -> int:

@@ -66,6 +66,7 @@ class Uplink:
     def __init__(self, source: Source, config: LinkConfig, acknowledged: dict[str, int]) -> None:
         self._source, self._config = source, config
         self.acknowledged = dict(acknowledged)  # by stream: for trimming; the cloud's word replaces it
+        self.chunk_bytes = config.chunk_bytes  # of one message of rows: the pace of the link
         self.permits: dict[str, tuple[Permit, int]] = {}  # newest by stream, and the cursor that it was counted at
         self._run, self._token, self._live, self._looked_s = "", 0, "", float("-inf")
         self._streams: dict[str, _Stream] = {}
@@ -165,7 +166,7 @@ class Uplink:
             return None
         for stream in self._streams.values():
             if stream.welcomed and not stream.ready and stream.sent < self._source.synced(stream.name):
-                most = min(room, self._config.chunk_bytes)
+                most = min(room, self.chunk_bytes)
                 stream.ready.extend(self._source.stored(stream.name, stream.sent + 1, most))
             if stream.ready:
                 return stream, stream.ready[0]

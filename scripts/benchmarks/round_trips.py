@@ -26,7 +26,7 @@ from edge.connection import Connection
 from edge.live import LiveLine
 from edge.live_view import View
 from edge.orders import Card
-from edge.pace import Pace
+from edge.pace import Pace, chunk_bytes
 from edge.shared import Shared, make_shared
 from edge.uplink import Uplink
 from scripts.benchmarks.machine import record
@@ -95,16 +95,17 @@ def upload(root: Path, experience: str, live: str, pipe: Pipe) -> None:
     with closing(Log(root / "spool")) as spool, closing(Connection(bundle, up)) as connection:
         uplink = Uplink(spool, config, {})
         connection.connect(experience, lambda: None)
-        pipe.send(_pump(uplink, connection, pipe))
+        pipe.send(_pump(uplink, connection, up, pipe))
     line.close()
 
 
-def _pump(uplink: Uplink, connection: Connection, pipe: Pipe) -> float:
+def _pump(uplink: Uplink, connection: Connection, pace: Pace, pipe: Pipe) -> float:
     begun_s, first = None, 0
     size = schema().row_bytes
     while begun_s is None or not uplink.done:
         now_s = time.monotonic()
         uplink.serve("run", 1, STREAM, now_s)
+        uplink.chunk_bytes = chunk_bytes(pace, LinkConfig().chunk_bytes)
         if not connection.pump(uplink, now_s) and connection.socket is not None:
             connection.socket.poll(1)
         acked = uplink.acknowledged.get(STREAM, -1)
