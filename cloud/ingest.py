@@ -24,6 +24,7 @@ from user_rl.clock import Clock
 from user_rl.errors import ConfigError, SchemaMismatch, StorageFull, WireError
 from user_rl.log import Log
 from user_rl.log.upkeep import VERIFY_HOURS
+from user_rl.row_head import head_of
 from user_rl.rows import Klass, Schema
 from user_rl.turnstile import PeerLimits
 from user_rl.wire import (
@@ -62,6 +63,8 @@ class GatewayConfig:
     retry_s: float = 1.0  # between commits on a full disk
     lost_after_s: float = 10.0  # a peer that cannot be reached for so long is forgotten
     small_group_bytes: int = 2**18  # below it a commit waits as long as the last one took: half the time at most
+    crowd: int = 16  # so many streams in a group share a commit that may be `crowd_s` old: fewer, larger commits
+    crowd_s: float = 0.05
     tick_s: float = 0.02  # between looks at stop, permits and full disks when nothing arrives
     part_bytes: int = 2**20  # of the weights, per answer, at most
     verify_hours: float = VERIFY_HOURS  # between two looks at a sealed segment's bytes
@@ -139,7 +142,7 @@ class Ingest:
         if not self._dirty or now_s < self._retry_s or self._log.wait_s() > 0:
             return False
         waited_s = now_s - self._pending_since_s
-        if self._pending_bytes >= self._config.group_bytes or waited_s >= self._config.group_s:
+        if self._pending_bytes >= self._config.group_bytes or waited_s >= self._group_s:
             return True
         return idle and self._small_wait_s() == 0
 
@@ -148,11 +151,18 @@ class Ingest:
         tick_s = self._config.tick_s
         return min(tick_s, max(self._log.wait_s(), self._small_wait_s())) if self._dirty and not self.full else tick_s
 
+    @property
+    def _group_s(self) -> float:
+        """How old a group may be: one of many streams may be older, for its commit costs much more than a row."""
+        config = self._config
+        return max(config.crowd_s, config.group_s) if len(self._dirty) >= config.crowd else config.group_s
+
     def _small_wait_s(self) -> float:
         """How long a small group still gathers: many streams then share a commit, and one alone hardly waits."""
-        if self._pending_bytes >= self._config.small_group_bytes:
+        crowded = len(self._dirty) >= self._config.crowd
+        if self._pending_bytes >= self._config.small_group_bytes and not crowded:
             return 0.0
-        longest_s = min(self._commit_took_s, self._config.group_s)
+        longest_s = self._group_s if crowded else min(self._commit_took_s, self._group_s)
         return max(0.0, self._pending_since_s + longest_s - self._clock.now_s())
 
     def commit(self, *, at_once: bool = False) -> list[Answer]:
@@ -197,11 +207,15 @@ class Ingest:
     def permits(self) -> list[Answer]:
         """The permits that changed since they were last sent; forgets peers that were lost for long."""
         now_s, share = self._clock.now_s(), self._share()
+        alike = Permit("-", UNLIMITED, max(0, self.quota.left)) if share is None and self.quota.each is None else None
         changed: list[Answer] = []
         for session in self._sessions.all():
             if session.lost_s is not None and now_s - session.lost_s > self._config.lost_after_s:
                 self._sessions.drop(session.stream)
                 continue
+            if alike and session.permit and session.permit.demonstrations == alike.demonstrations:
+                if session.permit.last_step == UNLIMITED:
+                    continue
             permit = self._permit(session, share)
             if permit != session.permit:
                 session.permit = permit
@@ -321,8 +335,9 @@ class Ingest:
         if problem := find_problem(records, rows.first, self._run):
             raise Refusal(rows.stream, "malformed", f"{rows.stream} {problem}")
         newest = max(session.token, self._tokens(session.cell) or 0)
-        if int(records["token"].max()) > newest:
-            text = f"lease token {int(records['token'].max())} in a row, allowed up to {newest}; say Hello with it"
+        token = head_of(records).token if len(records) == 1 else int(records["token"].max())
+        if token > newest:
+            text = f"lease token {token} in a row, allowed up to {newest}; say Hello with it"
             raise Refusal(rows.stream, "hello", text)
         return arrived
 

@@ -31,10 +31,15 @@ class Quota:
         if episode.success and episode.klass == Klass.DEMONSTRATION:
             self._shown[cell_of(stream)] += 1
 
+    @property
+    def left(self) -> int:
+        """How many the run still wants, of whoever comes."""
+        return self.wanted - self.shown - sum(self.elsewhere.values())
+
     def still_wanted(self, stream: str) -> int:
         """How many the stream's cell is to record."""
-        cell = cell_of(stream)
-        wanted = self.wanted - self.shown - sum(self.elsewhere.values())
+        wanted = self.left
         if self.each is not None:
+            cell = cell_of(stream)
             wanted = min(wanted, self.each - self._shown[cell] - self.elsewhere.get(cell, 0))
         return max(0, wanted)
