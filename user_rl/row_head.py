@@ -37,4 +37,4 @@ assert len(Head._fields) == len(HEADER), "a field of the header is missing here"
 
 def head_of(records: Array) -> Head:
     """The header of the first of these records, which are packed and begin with `rows.HEADER`."""
-    return Head._make(HEAD.unpack_from(records))
+    return Head._make(HEAD.unpack_from(records))  # type: ignore[arg-type]  # an array is a buffer
