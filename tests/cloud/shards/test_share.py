@@ -28,4 +28,5 @@ def test_a_run_without_a_shard_or_a_wait_cannot_be(changes: dict[str, float], sa
 
 def test_each_shard_listens_at_its_own_ports_and_the_first_takes_labels() -> None:
     config = GatewayConfig(labels_port=9)
-    assert (config.at(1, 2).labels_port, config.at(3, 4, 1).labels_port, config.at(3, 4, 1).port) == (9, 0, 3)
+    second = config.at(3, 4, shard=1)
+    assert (config.at(1, 2).labels_port, second.labels_port, second.port) == (9, 0, 3)
