@@ -10,8 +10,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from user_rl.row_head import head_of
 from user_rl.rows import Kind, Klass
 from user_rl.specs import Array
+
+STEP, LAST, ONLINE = int(Kind.STEP), int(Kind.LAST), int(Klass.ONLINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,8 @@ class EpisodeTally:
 
     def add(self, stream: str, records: Array) -> list[EpisodeSum]:
         """Takes the next rows of `stream` and returns the episodes that they closed."""
+        if len(records) == 1:
+            return self._add_one(stream, records)
         closed = []
         for part in parts_by_episode(records):
             known = self._open.pop(stream, None)
@@ -50,6 +55,24 @@ class EpisodeTally:
             else:
                 self._open[stream] = now
         return closed
+
+    def _add_one(self, stream: str, record: Array) -> list[EpisodeSum]:
+        """As `add`, of a single row."""
+        head, known = head_of(record), self._open.pop(stream, None)
+        if known is None or known.episode != head.episode:
+            known = EpisodeSum(episode=head.episode, klass=head.klass)
+        step = head.kind == STEP
+        now = EpisodeSum(
+            episode=known.episode, klass=known.klass, length=known.length + step,
+            reward_sum=known.reward_sum + (head.reward if step else 0.0),
+            success=known.success or (step and head.success > 0),
+            interventions=known.interventions + (step and head.is_intervention > 0),
+            closed=head.kind == LAST,
+        )  # fmt: skip
+        if now.closed:
+            return [now]
+        self._open[stream] = now
+        return []
 
 
 def parts_by_episode(records: Array) -> Iterator[Array]:
@@ -63,6 +86,9 @@ def parts_by_episode(records: Array) -> Iterator[Array]:
 
 def online_steps(records: Array) -> int:
     """How many of these rows are steps that a robot took online: what the limiter and the permit count."""
+    if len(records) == 1:
+        head = head_of(records)
+        return int(head.kind == STEP and head.klass == ONLINE)
     return int(np.count_nonzero((records["kind"] == Kind.STEP) & (records["klass"] == Klass.ONLINE)))
 
 

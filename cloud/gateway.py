@@ -92,6 +92,7 @@ class Gateway:
         self.labels_address, self._takes_labels = self._labels.address, True
         self.live_address = self._live.address
         self._stopping = threading.Event()
+        self._permits_s = 0.0  # when to look at them next
 
     @property
     def doors(self) -> Doors:
@@ -168,19 +169,22 @@ class Gateway:
     def _serve(self) -> None:
         """Takes a burst of messages, commits when it is time, tells the permits that changed."""
         self._questions.answer()
-        received = self._experience.receive(self._ingest.wait_s())
-        idle = received is None
+        wait_s = self._ingest.wait_s()
         for _ in range(BURST):
+            received = self._experience.receive(wait_s)
             if received is None:
                 break
             self._answer(self._ingest.receive(received))
             self._keep_schema()
             if self._ingest.commit_is_due(idle=False):
                 break
-            received = self._experience.receive(0.0)
-        if self._ingest.commit_is_due(idle=idle or received is None):
+            wait_s = 0.0
+        if self._ingest.commit_is_due(idle=received is None):
             self._answer(self._ingest.commit())
-        self._answer(self._ingest.permits())
+        now_s = self._clock.now_s()
+        if now_s >= self._permits_s:  # a look at every session, so not after every burst
+            self._permits_s = now_s + self._config.tick_s
+            self._answer(self._ingest.permits())
         self._upkeep.step()
 
     def _answer(self, answers: list[Answer]) -> None:

@@ -9,23 +9,22 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 
 from cloud.arrived import Arrived, arrived_from
 from cloud.episodes import EpisodeSum, EpisodeTally, online_steps
+from cloud.gateway_config import GatewayConfig as GatewayConfig
 from cloud.quota import Quota
 from cloud.row_checks import Refusal as Refusal
 from cloud.row_checks import find_problem as find_problem
 from cloud.row_checks import read_schema
 from cloud.sessions import Session, Sessions
-from cloud.shards.share import Elsewhere, always_ours, check_left, check_shards, fenced
+from cloud.shards.share import Elsewhere, always_ours, check_left, fenced
 from user_rl.channels import Received
 from user_rl.clock import Clock
 from user_rl.errors import ConfigError, SchemaMismatch, StorageFull, WireError
 from user_rl.log import Log
-from user_rl.log.upkeep import VERIFY_HOURS
+from user_rl.row_head import head_of
 from user_rl.rows import Klass, Schema
-from user_rl.turnstile import PeerLimits
 from user_rl.wire import (
     UNLIMITED,
     Ack,
@@ -45,41 +44,6 @@ log = logging.getLogger(__name__)
 Answer = tuple[bytes, Message]  # the peer and what it is told
 REFUSE_AGAIN_S = 1.0
 LOG_AGAIN_S = 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class GatewayConfig:
-    """Where the gateway listens, and the bounds of its groups and waits."""
-
-    host: str = "127.0.0.1"
-    port: int = 0  # of the experience socket; 0: any free one
-    weights_port: int = 0
-    labels_port: int = 0
-    live_port: int = 0
-    advertise: str | None = None  # the host that edges are told, where it is not `host`
-    group_bytes: int = 8 * 2**20  # a commit's size at most
-    group_s: float = 0.01  # a commit's age at most
-    retry_s: float = 1.0  # between commits on a full disk
-    lost_after_s: float = 10.0  # a peer that cannot be reached for so long is forgotten
-    small_group_bytes: int = 2**18  # below it a commit waits as long as the last one took: half the time at most
-    tick_s: float = 0.02  # between looks at stop, permits and full disks when nothing arrives
-    part_bytes: int = 2**20  # of the weights, per answer, at most
-    verify_hours: float = VERIFY_HOURS  # between two looks at a sealed segment's bytes
-    limits: PeerLimits = field(default_factory=PeerLimits)  # what one robot may take of each socket
-    shards: int = 1  # gateways of the run, each with a log of its own; see cloud.shards
-    dead_after_s: float = 15.0  # a shard that is silent for so long loses its cells to the others
-
-    def __post_init__(self) -> None:
-        if not self.verify_hours > 0:
-            raise ConfigError(
-                f"gateway.verify_hours = {self.verify_hours}, allowed more than 0; leave it out for a day"
-            )
-        check_shards(self.shards, self.dead_after_s)
-
-    def at(self, port: int, weights_port: int, live_port: int = 0, *, shard: int = 0) -> "GatewayConfig":
-        """The same, at these ports; the first shard alone takes labels."""
-        labels_port = 0 if shard else self.labels_port
-        return replace(self, port=port, weights_port=weights_port, live_port=live_port, labels_port=labels_port)
 
 
 class Ingest:
@@ -139,7 +103,7 @@ class Ingest:
         if not self._dirty or now_s < self._retry_s or self._log.wait_s() > 0:
             return False
         waited_s = now_s - self._pending_since_s
-        if self._pending_bytes >= self._config.group_bytes or waited_s >= self._config.group_s:
+        if self._pending_bytes >= self._config.group_bytes or waited_s >= self._group_s:
             return True
         return idle and self._small_wait_s() == 0
 
@@ -148,11 +112,18 @@ class Ingest:
         tick_s = self._config.tick_s
         return min(tick_s, max(self._log.wait_s(), self._small_wait_s())) if self._dirty and not self.full else tick_s
 
+    @property
+    def _group_s(self) -> float:
+        """How old a group may be: one of many streams may be older, for its commit costs much more than a row."""
+        config = self._config
+        return max(config.crowd_s, config.group_s) if len(self._dirty) >= config.crowd else config.group_s
+
     def _small_wait_s(self) -> float:
         """How long a small group still gathers: many streams then share a commit, and one alone hardly waits."""
-        if self._pending_bytes >= self._config.small_group_bytes:
+        crowded = len(self._dirty) >= self._config.crowd
+        if self._pending_bytes >= self._config.small_group_bytes and not crowded:
             return 0.0
-        longest_s = min(self._commit_took_s, self._config.group_s)
+        longest_s = self._group_s if crowded else min(self._commit_took_s, self._group_s)
         return max(0.0, self._pending_since_s + longest_s - self._clock.now_s())
 
     def commit(self, *, at_once: bool = False) -> list[Answer]:
@@ -321,8 +292,9 @@ class Ingest:
         if problem := find_problem(records, rows.first, self._run):
             raise Refusal(rows.stream, "malformed", f"{rows.stream} {problem}")
         newest = max(session.token, self._tokens(session.cell) or 0)
-        if int(records["token"].max()) > newest:
-            text = f"lease token {int(records['token'].max())} in a row, allowed up to {newest}; say Hello with it"
+        token = head_of(records).token if len(records) == 1 else int(records["token"].max())
+        if token > newest:
+            text = f"lease token {token} in a row, allowed up to {newest}; say Hello with it"
             raise Refusal(rows.stream, "hello", text)
         return arrived
 

@@ -14,12 +14,13 @@ class Quota:
         self.wanted = wanted
         self.each: int | None = None
         self._shown: Counter[str] = Counter()  # by cell
+        self._total = 0
         self.elsewhere: Mapping[str, int] = {}  # the same, at the run's other shards
 
     @property
     def shown(self) -> int:
         """Successful demonstrations so far."""
-        return self._shown.total()
+        return self._total
 
     @property
     def shown_by_cell(self) -> dict[str, int]:
@@ -30,11 +31,12 @@ class Quota:
         """Counts an episode that has closed."""
         if episode.success and episode.klass == Klass.DEMONSTRATION:
             self._shown[cell_of(stream)] += 1
+            self._total += 1
 
     def still_wanted(self, stream: str) -> int:
         """How many the stream's cell is to record."""
-        cell = cell_of(stream)
-        wanted = self.wanted - self.shown - sum(self.elsewhere.values())
+        wanted = self.wanted - self._total - sum(self.elsewhere.values())
         if self.each is not None:
+            cell = cell_of(stream)
             wanted = min(wanted, self.each - self._shown[cell] - self.elsewhere.get(cell, 0))
         return max(0, wanted)

@@ -294,7 +294,7 @@ class Pace:
 
 
 def chunk_bytes(up: Pace, most: int) -> int:
-    """How much one message of rows may hold: what the link carries in a quarter of a second is told of and lost as one."""
+    """How much one message of rows may hold: a quarter of a second of the link, for it is told of and lost as one."""
     return most if up.phase == Phase.FAST else min(most, max(LEAST_CHUNK, int(up.rate / 4)))
 
 

@@ -52,6 +52,7 @@ class Outcome:
     worst_s: float
     grown_mb: float  # of the gateway's own memory, from the first quarter to the end
     gateway_cpu: float  # cores
+    edges_cpu: float  # cores that all edges took, with their start
 
     @property
     def held(self) -> bool:
@@ -209,14 +210,16 @@ def _trial(root: Path, memory: Path, count: int, seconds: float, per_process: in
     time.sleep(max(0.0, start_s + seconds - time.monotonic()))
     grown_mb, cpu = own_mb(gateway.pid) - before_mb, (cpu_s(gateway.pid) - before_s) / (0.75 * seconds)
     told = [edge for pipe in pipes for edge in pipe.recv()]
+    spent_s = children_s()
     for child in children:
         child.join()
+    spent_s = children_s() - spent_s
     here.send("stop")
     gateway.join()
     made = sum(rows for rows, _, _ in told)
     return Outcome(
         edges=count, rows=made, missing=abs(made - rows_in(root / "log")), late=sum(late for _, late, _ in told),
-        worst_s=max(worst for _, _, worst in told), grown_mb=grown_mb, gateway_cpu=cpu,
+        worst_s=max(worst for _, _, worst in told), grown_mb=grown_mb, gateway_cpu=cpu, edges_cpu=spent_s / seconds,
     )  # fmt: skip
 
 
@@ -230,6 +233,12 @@ def own_mb(pid: int) -> float:
     """Memory of a process without the files that it maps."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("RssAnon"))) / 1024
+
+
+def children_s() -> float:
+    """CPU seconds of the processes that were started here and have ended."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def cpu_s(pid: int) -> float:

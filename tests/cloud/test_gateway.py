@@ -154,6 +154,27 @@ def test_what_was_received_before_a_stop_is_kept_and_the_next_life_goes_on(tmp_p
     second.stop()
 
 
+def test_no_message_of_a_long_burst_is_lost(tmp_path: Path) -> None:
+    patient = GatewayConfig(group_s=1.0, crowd_s=1.0, crowd=2)  # so that bursts end by their length, not by a commit
+    served, count = Served(tmp_path, patient), 500
+    streams = [f"cell-0/b{n}/run" for n in range(2)]
+    rows = episode_rows(SCHEMA, np.random.default_rng(0), length=count)
+    try:
+        with connected(served.gateway.experience_address) as edge:
+            for stream in streams:
+                say(edge, msgspec.structs.replace(hello(), stream=stream))
+                hear_until(edge, Permit(stream, UNLIMITED, 0))
+            for n in range(count):
+                payload = rows[n : n + 1].tobytes()
+                for stream in streams:
+                    say(edge, Rows(stream, n, 1, digest(payload)), payload)
+            for stream in streams:
+                while served.log.synced(stream) < count - 1:
+                    assert not isinstance(hear(edge), Refused)
+    finally:
+        served.stop()
+
+
 def test_a_permit_reaches_an_edge_that_says_nothing(served: Served) -> None:
     with connected(served.gateway.experience_address) as edge:
         say(edge, hello())

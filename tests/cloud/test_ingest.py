@@ -582,3 +582,19 @@ def test_small_groups_gather_for_as_long_as_the_last_commit_took_and_large_ones_
         door.send(rows)
         step, sent = step + 501, sent + rows.nbytes
     assert door.ingest.commit_is_due(idle=True)
+
+
+def test_many_streams_share_a_commit_that_is_older_and_few_do_not(door: Door) -> None:
+    names = [f"cell-0/b{n}/run" for n in range(CONFIG.crowd)]
+    for name in names:
+        door.hello(stream=name)
+    for name in names[:-1]:
+        door.send(episode(), stream=name)
+    door.clock.advance(CONFIG.group_s)
+    assert door.ingest.commit_is_due(idle=False)
+    door.send(episode(), stream=names[-1])
+    assert not door.ingest.commit_is_due(idle=True)
+    assert door.ingest.wait_s() == pytest.approx(min(CONFIG.tick_s, CONFIG.crowd_s - CONFIG.group_s))
+    door.clock.advance(CONFIG.crowd_s - CONFIG.group_s)
+    assert door.ingest.commit_is_due(idle=False)
+    assert {answer.stream for answer in door.commit() if isinstance(answer, Ack)} == set(names)

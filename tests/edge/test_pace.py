@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edge.pace import ALL, PACKET, Heard, Pace, PaceConfig, Phase, part_bytes
+from edge.pace import ALL, PACKET, Heard, Pace, PaceConfig, Phase, chunk_bytes, part_bytes
 from edge.pace_meters import Lowest, Meter
 from tests.edge.bottleneck import Bottleneck, Edge, run
 from user_rl.errors import ConfigError
@@ -135,6 +135,51 @@ def test_silence_cuts_hard_and_again_and_again() -> None:
         pace.turn(now_s)
         rates.append(pace.rate)
     assert rates == [250e3, 62.5e3, 62.5e3, 15.625e3, 8e3]
+
+
+@pytest.mark.parametrize(("silent_s", "phase"), [(1.5, Phase.DRAINING), (4.5, Phase.START)])
+def test_after_a_long_silence_the_rate_is_looked_for_anew(silent_s: float, phase: Phase) -> None:
+    pace = Pace(PaceConfig(), 0.0)
+    pace.rate = 2e6
+    for now_s in (0.1, 1.2, 2.3, silent_s):
+        if now_s <= silent_s:
+            pace.turn(now_s)
+        if now_s == 0.1:
+            pace.hear(Heard(0.0, 0.01, 0.02))
+            pace.turn(0.1)
+    pace.hear(Heard(silent_s - 0.02, 0.01, 0.02))
+    pace.turn(silent_s)
+    assert pace.phase == phase
+    assert (pace.rate == PaceConfig().first_bytes_s) == (phase == Phase.START)
+
+
+def test_arrivals_that_are_late_halve_the_rate_to_come_back_to_and_no_more() -> None:
+    pace = Pace(PaceConfig(), 0.0)
+    pace.hear(Heard(0.0, 0.01, 0.02))
+    pace.turn(0.0)
+    pace.rate, pace.phase = 2e6, Phase.STEADY
+    pace.budget(0.0)
+    for ping in range(9):  # a queue, and next to nothing arrives
+        pace.arrived(100, 0.05 + 0.04 * ping)
+        pace.hear(Heard(0.1 + 0.04 * ping, 0.05, 0.06))
+        pace.turn(0.15 + 0.04 * ping)
+    drains = pace.phase == Phase.DRAINING
+    for ping in range(12):
+        pace.hear(Heard(0.7 + 0.04 * ping, 0.01, 0.02))
+        pace.turn(0.71 + 0.04 * ping)
+    assert drains
+    assert pace.phase == Phase.STEADY
+    assert 0.1 * 2e6 <= pace.rate < 0.5 * 2e6
+
+
+def test_a_message_of_rows_is_a_quarter_second_of_the_link() -> None:
+    pace = Pace(PaceConfig(), 0.0)
+    assert chunk_bytes(pace, 2**22) == 62_500
+    pace.rate = 8e3
+    assert chunk_bytes(pace, 2**22) == 2**14
+    assert chunk_bytes(pace, 1000) == 1000
+    pace.turn(3.0)  # nobody answers pings: it is not paced
+    assert chunk_bytes(pace, 2**22) == 2**22
 
 
 def test_a_burst_is_two_pieces_and_what_others_spend_is_taken_off() -> None:

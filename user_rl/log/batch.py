@@ -96,7 +96,7 @@ class Batch:
         row_bytes = item.row_bytes
         count = min(item.count, max(self.room // row_bytes, 0 if self.taken else 1))
         kind = item.head(stream.schema, count)["kind"]
-        if not self.open - {stream.name}:
+        if len(self.open) == (stream.name in self.open):  # no other's episode goes on
             ends = np.flatnonzero(kind == Kind.LAST) + 1
             beyond = ends[ends * row_bytes >= self.soft]
             if len(beyond):

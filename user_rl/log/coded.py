@@ -65,12 +65,12 @@ class Coded:
         self.plain: Array = np.frombuffer(stored, self.layout.plain, count)
         self.columns: list[tuple[list[int], memoryview]] = []  # by coded field: where the blobs end, the blobs
         for name, _, _, _ in self.layout.coded:
-            lengths = np.frombuffer(stored, "<u4", count, at)
-            ends = np.cumsum(lengths, dtype=np.int64)
-            start, at = at + lengths.nbytes, at + lengths.nbytes + int(ends[-1])
+            ends = _ends(stored, count, at)
+            start = at + LENGTH.size * count
+            at = start + ends[-1]
             if at > len(stored):
                 raise StorageCorrupt(f"{name}: blobs of {ends[-1]} bytes, {len(stored)} are stored; restore it")
-            self.columns.append(([0, *ends.tolist()], stored[start:at]))
+            self.columns.append((ends, stored[start:at]))
 
     def between(self, first: int, end: int) -> "Coded":
         """The records `first` to `end` (not with it) as a chunk of their own."""
@@ -88,6 +88,14 @@ class Coded:
             if name not in without:
                 for slot, row in zip(into[:, at : at + size], wanted, strict=True):
                     decoded(name, codec, blobs[ends[row] : ends[row + 1]], slot)
+
+
+def _ends(stored: memoryview, count: int, at: int) -> list[int]:
+    """Where the blobs of one field end, from 0 on; their lengths stand at `at`. Raises ValueError where none can."""
+    if count == 1 and at + LENGTH.size <= len(stored):
+        return [0, LENGTH.unpack_from(stored, at)[0]]
+    lengths = np.frombuffer(stored, "<u4", count, at)
+    return [0, *np.cumsum(lengths, dtype=np.int64).tolist()]
 
 
 def packed(records: Array, codecs: Mapping[str, str]) -> bytes | None:

@@ -11,8 +11,11 @@ from struct import Struct
 
 import numpy as np
 
+from user_rl.row_head import head_of
 from user_rl.rows import Kind, Klass
 from user_rl.specs import Array
+
+STEP = int(Kind.STEP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,9 @@ def part_from_value(value: memoryview) -> Part:
 
 def parts_of(rows: Array) -> Iterator[tuple[int, Part]]:
     """(episode, Part) for each run of rows of one episode, in order."""
+    if len(rows) == 1:
+        yield _part_of_one(rows)
+        return
     number = rows["episode"]
     starts = [0, *(np.flatnonzero(number[1:] != number[:-1]) + 1).tolist(), len(rows)]
     for start, end in pairwise(starts):
@@ -87,6 +93,20 @@ def _part(run: Array) -> Part:
         interventions=int(np.count_nonzero(run["is_intervention"])),
         version=int(run["version"][0]),
         closed=not steps.all(),
+    )
+
+
+def _part_of_one(row: Array) -> tuple[int, Part]:
+    head = head_of(row)
+    step = head.kind == STEP
+    return head.episode, Part(
+        first_step=head.step,
+        rows=1,
+        reward_sum=head.reward if step else 0.0,
+        success=head.success > 0,
+        interventions=int(head.is_intervention > 0),
+        version=head.version,
+        closed=not step,
     )
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.user_rl.log.recorded import rows
@@ -83,3 +83,17 @@ def test_the_reward_of_the_last_row_means_nothing() -> None:
     records["next.reward"][-1] = 100
     ((_, part),) = parts_of(records)
     assert part.reward_sum == 2.0
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 12))
+def test_parts_of_single_rows_are_those_of_numpys_columns(seed: int, count: int) -> None:
+    records = noisy(seed, count)
+    records["kind"][-1] = Kind.LAST
+    joined: dict[int, Part] = {}
+    for i in range(count):
+        for number, part in parts_of(records[i : i + 1]):
+            joined[number] = joined[number].joined(part) if number in joined else part
+    for number, part in parts_of(records):
+        assert replace(joined[number], reward_sum=0.0) == replace(part, reward_sum=0.0)
+        assert joined[number].reward_sum == pytest.approx(part.reward_sum)

@@ -20,6 +20,7 @@ from user_rl.specs import Image
 CODECS = codecs_of(SCHEMA, {FRONT: "jpeg:80", WRIST: "png", DEPTH: "zstd"})
 ROWS = filmed(0, 3)
 STORED = packed(ROWS, CODECS) or b""
+ALONE = packed(ROWS[:1], CODECS) or b""
 
 
 def with_text(text: bytes, size: int | None = None) -> memoryview:
@@ -130,3 +131,30 @@ def test_a_cut_is_the_rows_and_nothing_is_coded_anew(first: int, count: int) -> 
     for (ends, blobs), (old_ends, old_blobs) in zip(again.columns, part.columns, strict=True):
         assert blobs == old_blobs[old_ends[first] : old_ends[end]]
         assert len(ends) == end - first + 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, len(ALONE) - 1), st.integers(0, 255), st.integers(0, len(ALONE)))
+def test_one_row_changed_or_cut_is_refused_or_has_the_parts_that_its_lengths_say(
+    at: int, change: int, cut: int
+) -> None:
+    data = bytearray(ALONE)
+    data[at] ^= change
+    stored = memoryview(data)[: len(data) - cut]
+    try:
+        part = coded_from_peer(stored, 1, SCHEMA)
+    except (WireError, SchemaMismatch):
+        return
+    assert cut == 0
+    at = part.layout.plain.itemsize
+    for ends, blobs in part.columns:
+        (length,) = np.frombuffer(stored, "<u4", 1, at).tolist()
+        assert (ends, bytes(blobs)) == ([0, length], bytes(stored[at + 4 : at + 4 + length]))
+        at += 4 + length
+
+
+def test_one_row_is_refused_wherever_it_is_cut_before_its_text() -> None:
+    text = ALONE[-(len(msgspec.json.encode(CODECS)) + LENGTH.size) :]
+    for size in range(0, len(ALONE) - len(text), 7):
+        with pytest.raises(WireError, match="do not add up"):
+            coded_from_peer(memoryview(ALONE[:size] + text), 1, SCHEMA)
