@@ -31,6 +31,7 @@ UNHEARD_S: Final = 3.0  # without any answer for so long: nobody answers pings
 LAG_S: Final = 0.02  # within which an arrival is told
 TOGETHER_S: Final = 0.002  # pings that arrive so shortly after one another waited for the first of them
 ALL: Final = 2**62  # bytes
+SURE_S: Final = 0.2  # of a queue that does not go: the link is slower than it was
 LEAST_CHUNK: Final = 16 * 2**10  # bytes
 
 
@@ -247,7 +248,8 @@ class Pace:
         return self._arrived.rate(max(0.2, self.round_trip.value), now_s)
 
     def _fall(self, share: float, now_s: float) -> None:
-        now = self.rate if self._silences else min(self.rate, self._found(now_s) or self.rate)
+        found = self.rate if self._silences else self._found(now_s) or self.rate
+        now = min(self.rate, max(found, self.rate / 3))  # an arrival may be late: if it was not, there is more to come
         if self.phase != Phase.DRAINING:
             self._peak = now / 1.25 if self.phase == Phase.START else now  # trains find less than there is
             self._back = 1.25 if self.phase == Phase.START else 1 - min(0.2, max(0.05, 0.12 * self._weight))
@@ -269,7 +271,7 @@ class Pace:
             if waited_s >= 0.05:
                 self.phase, self._grew_s = Phase.STEADY, now_s
                 self.rate = max(self.config.floor_bytes_s, self._back * self._peak)
-        elif measured is not None and measured < 0.6 * self._peak and waited_s > self.round_trip.value:
+        elif measured is not None and measured < 0.6 * self._peak and waited_s > max(SURE_S, self.round_trip.value):
             # The link itself has become slower, or an arrival was late: halved at most, and looked at again.
             self._peak = max(measured, self._peak / 2, self.config.floor_bytes_s)
             self.rate, self._fell_s = max(self.config.floor_bytes_s, min(self.rate, 0.3 * self._peak)), now_s
