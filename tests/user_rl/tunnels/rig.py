@@ -10,7 +10,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -109,7 +109,8 @@ class Sshd:
         """To the server and every process that serves a connection."""
         assert self.process is not None
         for pid in [*self._served(self.process.pid), self.process.pid]:
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # a connection may have ended meanwhile
+                os.kill(pid, number)
 
     def kill(self) -> None:
         """Ends all of it at once; safe to call twice."""
