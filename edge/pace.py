@@ -300,6 +300,11 @@ def chunk_bytes(up: Pace, most: int) -> int:
     return most if up.phase == Phase.FAST else min(most, max(LEAST_CHUNK, int(up.rate / 4)))
 
 
+def window_bytes(down: Pace) -> float:
+    """How much of a weights file may be on its way: what the link holds; 0 where it is fast, and parts are large."""
+    return 0.0 if down.phase == Phase.FAST else down.rate * (down.round_trip.value + LAG_S)
+
+
 def part_bytes(down: Pace, most: int) -> int:
     """How much of a weights file to ask for at once: what is sent in one go is at most half the target's queue."""
     if down.phase == Phase.FAST:

@@ -9,6 +9,7 @@ not here: then the newest that stands alone (an anchor) is asked for.
 
 import hashlib
 import logging
+import math
 import shutil
 from pathlib import Path
 from typing import Protocol
@@ -50,10 +51,12 @@ class Downlink:
         self._root, self._run, self._config, self._schema, self._action = root, run, config, schema, action
         root.mkdir(parents=True, exist_ok=True)
         self.part_bytes = config.part_bytes  # what is asked for at once: the pace of the link
+        self.window_bytes = 0.0  # parts are asked for ahead as far as so much is on its way; 0: one after the other
+        self.credit_bytes = math.inf  # and no more of them than this, which whoever paces gives anew
         self.newest: Version | None = None  # whole, verified, offered by this run's learner
         self._fetching: Version | None = None
         self._wants_anchor = False  # what was offered last builds on what is not here
-        self._offset = 0
+        self._offset = self._reach = 0  # of the file: what is here, what was asked for
         self._asked_s: float | None = None
         self._not_before_s = 0.0
         self._complaint = ""
@@ -63,25 +66,33 @@ class Downlink:
         """Where the newest version lies."""
         return None if self.newest is None else version_folder(self._root, self.newest.number)
 
+    @property
+    def fetching(self) -> bool:
+        """Whether a version is on its way."""
+        return self._fetching is not None
+
     def reconnected(self) -> None:
         """Another connection: what was asked is asked again."""
-        self._asked_s = None
+        self._ask_again()
 
     def next(self, now_s: float) -> tuple[Message, None] | None:
         """The message to send now; the first query of a life asks for whatever is newest, held or not."""
         if self._asked_s is not None and now_s - self._asked_s >= self._config.answer_s:
-            self._asked_s = None
-        if self._asked_s is not None or now_s < self._not_before_s:
+            self._ask_again()
+        if now_s < self._not_before_s or not (self._asked_s is None or self._may_ask_ahead()):
             return None
         if self._fetching is None:
             have = 0 if self.newest is None or self._wants_anchor else self.newest.number
             return WeightsQuery(run=self._run, have=have), None
         number, length = self._fetching.number, self.part_bytes
-        return WeightsRange(run=self._run, number=number, offset=self._offset, length=length), None
+        return WeightsRange(run=self._run, number=number, offset=self._reach, length=length), None
 
     def sent(self, now_s: float) -> None:
         """What `next` returned is on its way."""
         self._asked_s = now_s
+        if self._fetching is not None:
+            self._reach = min(self._reach + self.part_bytes, self._fetching.size)
+            self.credit_bytes -= self.part_bytes
 
     def receive(self, message: Message, payload: memoryview | None, now_s: float) -> None:
         """An answer; one that was not asked for is dropped."""
@@ -93,10 +104,21 @@ class Downlink:
                 self._offer(message.manifest, now_s)
             elif isinstance(message, WeightsPart) and self._fetching is not None and payload is not None:
                 self._part(self._fetching, message, payload, now_s)
+                self._asked_s = now_s if self._fetching is not None and self._reach > self._offset else None
             elif isinstance(message, Refused):
                 self._give_up(f"weights were refused: {message.text}", now_s)
         except OSError as error:
             self._give_up(f"weights cannot be stored: {error}; free space", now_s)
+
+    def _may_ask_ahead(self) -> bool:
+        """Whether another part may be asked for while some are on their way."""
+        if self._fetching is None or self._reach >= self._fetching.size:
+            return False
+        room = self.window_bytes - (self._reach - self._offset)
+        return self.part_bytes <= min(room, self.credit_bytes)
+
+    def _ask_again(self) -> None:
+        self._asked_s, self._reach = None, self._offset
 
     def _offer(self, manifest: bytes, now_s: float) -> None:
         self._not_before_s = now_s + self._config.weights_every_s
@@ -162,7 +184,7 @@ class Downlink:
             held.write_bytes(manifest)
         weights = part / WEIGHTS
         self._fetching = version
-        self._offset = weights.stat().st_size if weights.is_file() else 0
+        self._offset = self._reach = weights.stat().st_size if weights.is_file() else 0
         self._not_before_s = 0.0
         if self._offset >= version.size:
             self._finish(version, 0.0)
@@ -175,7 +197,7 @@ class Downlink:
             return self._give_up(f"a part of version {message.number} does not fit what was asked", now_s)
         with (self._part_folder(version) / WEIGHTS).open("ab") as file:
             file.write(payload)
-        self._offset = end
+        self._offset, self._reach = end, max(end, self._reach)
         return self._finish(version, now_s) if end == version.size else None
 
     def _finish(self, version: Version, now_s: float) -> None:

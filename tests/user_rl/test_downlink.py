@@ -1,6 +1,7 @@
 """The downlink: a transfer that goes on where it broke, and nothing shown that is not whole and right."""
 
 import hashlib
+import math
 from pathlib import Path
 
 import msgspec
@@ -232,6 +233,36 @@ def test_any_file_arrives_whole_whenever_the_process_dies(
     exchange(machine, store, 0.0)
     assert machine.folder is not None
     assert (machine.folder / "weights.safetensors").read_bytes() == data
+
+
+def test_parts_are_asked_for_ahead_as_far_as_window_and_credit_allow(tmp_path: Path) -> None:
+    store, machine = Store(), downlink(tmp_path)
+    store.publish(1, bytes(range(100)))
+    machine.part_bytes, machine.window_bytes, machine.credit_bytes = 10, 35.0, math.inf
+    exchange(machine, store, 0.0, times=1)  # the offer
+
+    def asked(now_s: float) -> list[int]:
+        found = []
+        while machine.fetching and (out := machine.next(now_s)) is not None:
+            assert isinstance(out[0], WeightsRange)
+            found.append(out[0].offset)
+            machine.sent(now_s)
+        return found
+
+    assert asked(1.0) == [0, 10, 20]  # a fourth would be beyond the window
+    machine.receive(WeightsPart(1, 0, 100), memoryview(bytes(range(10))), 1.1)
+    assert asked(1.1) == [30]
+    machine.receive(WeightsPart(1, 10, 100), memoryview(bytes(range(10, 20))), 1.2)
+    machine.credit_bytes = 9
+    assert asked(1.2) == []
+    assert asked(1.2 + machine._config.answer_s) == [20]  # nothing came: on from what is here
+    machine.credit_bytes = math.inf
+    assert asked(7.0) == [30, 40]
+    for offset in range(20, 100, 10):
+        machine.receive(WeightsPart(1, offset, 100), memoryview(bytes(range(offset, offset + 10))), 7.0)
+        asked(7.0)
+    assert machine.newest is not None
+    assert machine.newest.number == 1
 
 
 def test_a_version_that_acts_by_another_box_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
