@@ -12,7 +12,7 @@ from user_rl.errors import Unreachable
 from user_rl.fleet import AcceleratorCard
 
 NODE_LABEL = "ray.io/node-id"
-MADE_S = 20.0
+MADE_S = 60.0
 
 
 class Gang:
