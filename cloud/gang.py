@@ -12,7 +12,7 @@ from user_rl.errors import Unreachable
 from user_rl.fleet import AcceleratorCard
 
 NODE_LABEL = "ray.io/node-id"
-MADE_S = 60.0
+MADE_S = 20.0
 
 
 class Gang:
@@ -52,8 +52,12 @@ class Gang:
 
 
 def _node_id(node: str) -> str:
-    """Ray's id of a node that is told by that or, as a fleet tells its own machine, by its host's name."""
+    """Ray's id of a node that is told by that or, as a fleet tells its own machine, by its host's name.
+
+    Of several of one name it is one that has GPUs.
+    """
     import ray
 
-    hosts = {n["NodeManagerHostname"]: n["NodeID"] for n in ray.nodes() if n["Alive"]}
+    with_gpus = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("GPU")]
+    hosts = {n["NodeManagerHostname"]: n["NodeID"] for n in with_gpus}
     return str(hosts.get(node, node))
