@@ -92,7 +92,7 @@ class LiveLine:
     def _turn(self, channel: ClientChannel) -> None:
         now_s = self._clock.now_s()
         if now_s >= self._ping_s:
-            self._ping_s = now_s + min(self._up.ping_every_s(now_s), self._down.ping_every_s(now_s))
+            self._ping_s = now_s + self._ping_every_s(now_s)
             self._say(channel, Ping(self._clock.now_s()))
             self._up.spent(PING_BYTES)
         elif self._live_hz and now_s >= self._live_s:
@@ -101,6 +101,11 @@ class LiveLine:
         frames = channel.receive(min(max(due_s, 0.0), WAIT_S))
         if frames is not None:
             self._hear(frames, self._clock.now_s())
+
+    def _ping_every_s(self, now_s: float) -> float:
+        """As often as one way asks for, and no more than the other can carry beside its bulk."""
+        often_s = min(self._up.ping_every_s(now_s), self._down.ping_every_s(now_s))
+        return max(often_s, self._up.ping_rest_s, self._down.ping_rest_s)
 
     def _say(self, channel: ClientChannel, message: Message, *payloads: bytes) -> bool:
         return channel.send(encode(message, *payloads))

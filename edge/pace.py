@@ -28,9 +28,12 @@ PACKET: Final = 1200  # the smallest piece
 PING_BYTES: Final = 200  # of a ping, with its headers
 UNSURE_BYTES_S: Final = 200e3  # below it a piece takes so long that few pings tell nothing
 UNHEARD_S: Final = 3.0  # without any answer for so long: nobody answers pings
+TOLD_PIECES: Final = 4  # are told of at once
 LAG_S: Final = 0.02  # within which an arrival is told
 TOGETHER_S: Final = 0.002  # pings that arrive so shortly after one another waited for the first of them
 ALL: Final = 2**62  # bytes
+DEBT_S: Final = 0.25  # of the rate: what others may have taken in advance
+OTHERS_S: Final = 0.5  # without any bulk before a ping: the queue that it found is somebody else's
 SURE_S: Final = 0.2  # of a queue that does not go: the link is slower than it was
 LEAST_CHUNK: Final = 16 * 2**10  # bytes
 
@@ -100,12 +103,17 @@ class Pace:
         self._tokens, self._filled_s = 0.0, now_s
         self._fell_s = self._grew_s = self._clear_s = now_s
         self._heard_s, self._ever, self._silences = now_s, False, 0
-        self._hungry_s = float("-inf")  # when there last was something to send
+        self._hungry_s = self._sent_s = float("-inf")  # when there last was something to send; when it went
 
     @property
     def piece_bytes(self) -> int:
         """2 ms of the link: a packet on 5 Mbit/s, 8 kB on 32 Mbit/s."""
         return max(PACKET, int(self.rate * self.config.piece_ms / 1e3))
+
+    @property
+    def told_every_s(self) -> float:
+        """How long it takes until as much is sent as an arrival tells of, twice over."""
+        return 2 * TOLD_PIECES * self.piece_bytes / self.rate
 
     @property
     def window_bytes(self) -> float:
@@ -116,9 +124,12 @@ class Pace:
         return self.rate * (way_s + LAG_S) + 8 * self.piece_bytes
 
     def ping_every_s(self, now_s: float) -> float:
-        """Often while bulk flows, yet 2 % of the rate at most. Any thread."""
-        if now_s - self._hungry_s > 0.5:
-            return 0.2
+        """Often while bulk flows this way. Any thread."""
+        return 0.2 if now_s - self._hungry_s > 0.5 else self.ping_rest_s
+
+    @property
+    def ping_rest_s(self) -> float:
+        """Between two pings at least: they take 2 % of the rate, more only on the thinnest links. Any thread."""
         return min(max(PING_BYTES / (0.02 * self.rate), 0.01), 0.1) if self.phase != Phase.FAST else 0.05
 
     def hear(self, ping: Heard) -> None:
@@ -142,6 +153,7 @@ class Pace:
     def sent(self, size: int, now_s: float) -> None:
         """`size` bytes are on their way."""
         self._sent.add(size, now_s)
+        self._sent_s = now_s
         if self.phase != Phase.FAST:  # whole messages are not told of
             self._tokens -= size
             self.in_flight += size
@@ -166,8 +178,8 @@ class Pace:
             heard = self._inbox.popleft()
             if isinstance(heard, Heard):
                 self._take(heard, now_s)
-            else:
-                self._tokens -= heard
+            else:  # what people watch may slow bulk down, and never stop it
+                self._tokens = max(self._tokens - heard, min(self._tokens, -DEBT_S * self.rate))
         silent_s = now_s - self._heard_s
         if not self._ever:
             if silent_s >= UNHEARD_S:
@@ -239,6 +251,8 @@ class Pace:
                 self._fall(0.5, now_s)
         elif self.phase == Phase.DRAINING:
             self._drain(target_s, now_s)
+        elif self.queue_s > target_s and asked_s - self._sent_s > OTHERS_S:
+            return  # who sends nothing has not made this queue, and learns nothing of the link from it
         elif self.queue_s > target_s:
             self._fall(0.2 if self.queue_s > 4 * limit_s else 0.5 if self.queue_s > limit_s else 0.75, now_s)
         elif now_s - self._hungry_s < 0.1:

@@ -200,7 +200,7 @@ class _Courier:
         """What is in flight and not told of for long was lost with its connection."""
         if not self._pace.in_flight:
             self._heard_s = max(self._heard_s, now_s - 0.5)
-        elif now_s - self._heard_s > 1.0 + 4 * self._pace.round_trip.value:
+        elif now_s - self._heard_s > 1.0 + 4 * self._pace.round_trip.value + self._pace.told_every_s:
             self._again()
 
     def _drop(self) -> None:

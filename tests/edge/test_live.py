@@ -164,6 +164,16 @@ def test_what_is_shown_is_taken_off_bulks_budget(door: Door) -> None:
     assert up._tokens < -1000
 
 
+def test_pings_that_one_way_asks_for_never_fill_the_other(door: Door) -> None:
+    made, up = line(door)
+    now_s = CLOCK.now_s()
+    made._down.budget(now_s)
+    assert made._ping_every_s(now_s) == pytest.approx(0.01)
+    up.rate = 8e3
+    assert made._ping_every_s(now_s) == pytest.approx(0.1)
+    made.close()
+
+
 def test_another_address_is_another_connection(door: Door) -> None:
     other = Door()
     made, _ = line(door)

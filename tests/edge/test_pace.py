@@ -159,6 +159,7 @@ def test_arrivals_that_are_late_halve_the_rate_to_come_back_to_and_no_more() -> 
     pace.turn(0.0)
     pace.rate, pace.phase = 2e6, Phase.STEADY
     pace.budget(0.0)
+    pace.sent(200_000, 0.1)
     for ping in range(9):  # a queue, and next to nothing arrives
         pace.arrived(100, 0.05 + 0.04 * ping)
         pace.hear(Heard(0.1 + 0.04 * ping, 0.05, 0.06))
@@ -212,6 +213,34 @@ def test_pings_come_often_while_bulk_flows_and_never_take_more_than_a_fiftieth()
     assert pace.ping_every_s(0.1) == pytest.approx(0.04)
     pace.rate = 2.5e6
     assert pace.ping_every_s(0.1) == 0.01
+
+
+def test_a_queue_before_anything_was_sent_is_somebody_elses() -> None:
+    pace = Pace(PaceConfig(), 0.0)
+    pace.budget(0.0)
+    for ping in range(10):
+        pace.hear(Heard(0.1 * ping, 0.04 + 0.03 * (ping > 4), 0.08))
+        pace.turn(0.1 * ping + 0.08)
+    assert (pace.phase, pace.queue_s > 0.01) == (Phase.START, True)
+    pace.sent(50_000, 1.0)
+    for ping in range(10, 14):
+        pace.hear(Heard(0.1 * ping, 0.07, 0.08))
+        pace.turn(0.1 * ping + 0.08)
+    assert pace.phase == Phase.DRAINING
+
+
+def test_what_people_watch_never_stops_bulk() -> None:
+    pace = Pace(PaceConfig(first_bytes_s=8e3), 0.0)
+    pace.budget(0.0)
+    for _ in range(100):
+        pace.spent(1000)
+    pace.turn(0.0)
+    assert pace.budget(0.5) >= PACKET
+
+
+def test_a_message_of_the_thinnest_link_is_waited_for_as_long_as_its_pieces_take() -> None:
+    pace = Pace(PaceConfig(first_bytes_s=8e3), 0.0)
+    assert pace.told_every_s == pytest.approx(1.2)
 
 
 def test_weights_are_asked_for_in_parts_that_follow_the_pace() -> None:
