@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from edge.config import EdgeConfig
 from edge.connection import Connection
+from edge.fetching import fetch
 from edge.heart import Answer, Heart
 from edge.inference.courier import Errand, make_courier
 from edge.last import Survivor
@@ -30,7 +31,7 @@ from edge.live import LiveLine, Spooled
 from edge.live_view import View
 from edge.logs import LastTrouble, set_up_logs
 from edge.orders import Card, Orders, PartReport, Report, State
-from edge.pace import Pace, chunk_bytes, part_bytes, window_bytes
+from edge.pace import Pace, chunk_bytes
 from edge.paths import Paths, Straight, Tunnelled
 from edge.process import Exit, StopFlag, become_child, end_process, set_up_logging
 from edge.ring import Ring
@@ -160,7 +161,7 @@ class Link:
         if self.downlink is not None:
             weights = self._paths.local(Traffic.WEIGHTS, self._lease.record.weights_address)
             self._weights.connect(weights, self.downlink.reconnected)
-            busy |= self._fetch(self.downlink, now_s)
+            busy |= fetch(self.downlink, self._weights, self._down, self._config.link, now_s)
         self._live_line.address = self._paths.local(Traffic.LIVE, self._lease.record.live_address)
         self._live_line.spooled = Spooled(*self._backlog())
         self._post()
@@ -169,17 +170,6 @@ class Link:
         self.telemetry.turn(self._shared.report.read() or Report(), self._orders)
         if self._status_file.due(now_s):
             self._status_file.write(self.standing())
-        return busy
-
-    def _fetch(self, downlink: Downlink, now_s: float) -> bool:
-        """Weights, as fast as the way down lets them come."""
-        self._down.turn(now_s)
-        allowed = self._down.budget(now_s) if downlink.fetching else 0
-        downlink.credit_bytes = allowed
-        downlink.part_bytes = part_bytes(self._down, self._config.link.part_bytes)
-        downlink.window_bytes = window_bytes(self._down)
-        busy = self._weights.pump(downlink, now_s)
-        self._down.spent(int(allowed - downlink.credit_bytes))
         return busy
 
     def close(self) -> None:

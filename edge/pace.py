@@ -103,6 +103,7 @@ class Pace:
         self._tokens, self._filled_s = 0.0, now_s
         self._fell_s = self._grew_s = self._clear_s = now_s
         self._heard_s, self._ever, self._silences = now_s, False, 0
+        self._doubted = False  # whether the rate has fallen to see if the queue is one
         self._hungry_s = self._sent_s = float("-inf")  # when there last was something to send; when it went
 
     @property
@@ -268,7 +269,7 @@ class Pace:
             self._peak = now / 1.25 if self.phase == Phase.START else now  # trains find less than there is
             self._back = 1.25 if self.phase == Phase.START else 1 - min(0.2, max(0.05, 0.12 * self._weight))
         self.rate = max(self.config.floor_bytes_s, share * now)
-        self.phase, self._fell_s = Phase.DRAINING, now_s
+        self.phase, self._fell_s, self._doubted = Phase.DRAINING, now_s, False
         self._few.clear()
 
     def _found(self, now_s: float) -> float | None:
@@ -280,15 +281,45 @@ class Pace:
         return self._arrived.best(max(0.1, self.round_trip.value / 2), now_s - 1.0)
 
     def _drain(self, target_s: float, now_s: float) -> None:
-        waited_s, measured = now_s - self._fell_s, self._measured(now_s)
+        waited_s, round_trip_s = now_s - self._fell_s, self.round_trip.value
         if self.queue_s < target_s / 2:
             if waited_s >= 0.05:
-                self.phase, self._grew_s = Phase.STEADY, now_s
-                self.rate = max(self.config.floor_bytes_s, self._back * self._peak)
-        elif measured is not None and measured < 0.6 * self._peak and waited_s > max(SURE_S, self.round_trip.value):
-            # The link itself has become slower, or an arrival was late: halved at most, and looked at again.
+                self._steady(now_s)
+        elif self._all_arrives(now_s):
+            if waited_s > SURE_S + round_trip_s + 2 * self.queue_s:
+                self._doubt(now_s)
+        elif waited_s > max(SURE_S, round_trip_s):
+            self._slower(now_s)
+
+    def _steady(self, now_s: float) -> None:
+        """Nearly back to where the queue was."""
+        self.phase, self._grew_s = Phase.STEADY, now_s
+        self.rate = max(self.config.floor_bytes_s, self._back * self._peak)
+
+    def _doubt(self, now_s: float) -> None:
+        """All arrives, and the queue stays. At a third of what arrives it would go: if not, the way is longer."""
+        if not self._doubted:
+            arrives = self._measured(now_s) or self.rate
+            self.rate, self._fell_s = max(self.config.floor_bytes_s, min(self.rate, 0.3 * arrives)), now_s
+            self._doubted = True
+            return
+        for lowest in (self._way, self.round_trip):
+            lowest.begin(lowest.value + min(self._few), now_s)
+        self._few.clear()
+        self._steady(now_s)
+
+    def _slower(self, now_s: float) -> None:
+        """The link itself has become slower, or an arrival was late: halved at most, and looked at again."""
+        measured = self._measured(now_s)
+        if measured is not None and measured < 0.6 * self._peak:
             self._peak = max(measured, self._peak / 2, self.config.floor_bytes_s)
             self.rate, self._fell_s = max(self.config.floor_bytes_s, min(self.rate, 0.3 * self._peak)), now_s
+
+    def _all_arrives(self, now_s: float) -> bool:
+        """Whether as much arrives as is sent, as far as a few pieces can tell."""
+        within_s = max(0.2, self.round_trip.value)
+        sent, arrived = self._sent.rate(within_s, now_s), self._arrived.rate(within_s, now_s)
+        return not sent or (arrived is not None and arrived >= 0.5 * sent)
 
     def _grow(self, asked_s: float, now_s: float) -> None:
         """The ping that was sent at `asked_s` found no queue, and there is something to send."""
@@ -298,7 +329,7 @@ class Pace:
         elif self.phase == Phase.START:
             if asked_s >= self._grew_s + 2 * LAG_S:
                 self.rate, self._grew_s, self._peak = 2 * self.rate, now_s, self.rate
-        elif found is None or self.rate < 2 * found:  # else something else holds it back
+        elif found is None or self.rate < max(2 * found, UNSURE_BYTES_S):  # else something else holds it back
             beyond = self.rate / (1.25 * self._peak)  # from 1 on the link has changed
             per_s = min(0.5, 0.2 * beyond) if beyond > 1 else self.config.creep * min(2.0, 1 / self._weight)
             self.rate, self._grew_s = self.rate * (1 + per_s * min(now_s - self._grew_s, 0.1)), now_s

@@ -21,6 +21,10 @@ class Lowest:
         lowest = min(self._old, self._new)
         return 0.0 if lowest == float("inf") else lowest
 
+    def begin(self, value: float, now_s: float) -> None:
+        """Forgets what was lower than `value`."""
+        self._old, self._new, self._turned_s = float("inf"), value, now_s
+
     def add(self, value: float, now_s: float) -> float:
         """Takes one more in and returns the lowest."""
         if now_s - self._turned_s >= self._half_s:

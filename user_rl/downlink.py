@@ -57,6 +57,7 @@ class Downlink:
         self._fetching: Version | None = None
         self._wants_anchor = False  # what was offered last builds on what is not here
         self._offset = self._reach = 0  # of the file: what is here, what was asked for
+        self.came_bytes = 0  # of parts, ever
         self._asked_s: float | None = None
         self._not_before_s = 0.0
         self._complaint = ""
@@ -70,6 +71,11 @@ class Downlink:
     def fetching(self) -> bool:
         """Whether a version is on its way."""
         return self._fetching is not None
+
+    @property
+    def awaited_bytes(self) -> int:
+        """Of parts that were asked for and have not come."""
+        return self._reach - self._offset if self._fetching is not None else 0
 
     def reconnected(self) -> None:
         """Another connection: what was asked is asked again."""
@@ -197,6 +203,7 @@ class Downlink:
             return self._give_up(f"a part of version {message.number} does not fit what was asked", now_s)
         with (self._part_folder(version) / WEIGHTS).open("ab") as file:
             file.write(payload)
+        self.came_bytes += len(payload)
         self._offset, self._reach = end, max(end, self._reach)
         return self._finish(version, now_s) if end == version.size else None
 

@@ -95,13 +95,15 @@ def main() -> None:
 
 
 def _drain(fd: int, way: Direction) -> None:
-    now_s = time.monotonic()
+    """What has come by now. Each packet is timed when it was read: one that came while this process slept is late, and
+    never earlier than it came.
+    """
     for _ in range(64):
         try:
             packet = os.read(fd, PACKET_BYTES)
         except (BlockingIOError, OSError):
             return
-        way.take(packet, now_s)
+        way.take(packet, time.monotonic())
 
 
 def _hear(up: Direction, down: Direction) -> bool:

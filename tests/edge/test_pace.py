@@ -229,6 +229,24 @@ def test_a_queue_before_anything_was_sent_is_somebody_elses() -> None:
     assert pace.phase == Phase.DRAINING
 
 
+def test_a_way_that_becomes_longer_is_no_queue() -> None:
+    link = Bottleneck(rate=constant(20 * MBIT), way_s=0.02)
+    edge = Edge(link, 0.0)
+    run(link, [edge], 0.0, 8.0)
+    link.way_s = 0.06
+    run(link, [edge], 8.0, 10.0)
+    assert used([edge], link, 20 * MBIT, 10.0, 18.0) >= 0.6
+    assert link.worst_queue_s(10.0) <= LIMIT_S
+
+
+def test_from_the_lowest_rate_it_comes_back_within_seconds() -> None:
+    link = Bottleneck(rate=lambda now_s: (0.064 if now_s < 10 else 20) * MBIT)
+    edge = Edge(link, 0.0)
+    run(link, [edge], 0.0, 10.0)
+    assert edge.pace.rate < 30e3
+    assert used([edge], link, 20 * MBIT, 30.0, 40.0) >= 0.5
+
+
 def test_what_people_watch_never_stops_bulk() -> None:
     pace = Pace(PaceConfig(first_bytes_s=8e3), 0.0)
     pace.budget(0.0)
