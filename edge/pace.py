@@ -34,6 +34,7 @@ TOGETHER_S: Final = 0.002  # pings that arrive so shortly after one another wait
 ALL: Final = 2**62  # bytes
 DEBT_S: Final = 0.25  # of the rate: what others may have taken in advance
 OTHERS_S: Final = 0.5  # without any bulk before a ping: the queue that it found is somebody else's
+LONG_S: Final = 1.8  # what arrives in so long is what the link delivers, bursts and losses included
 SURE_S: Final = 0.2  # of a queue that does not go: the link is slower than it was
 LEAST_CHUNK: Final = 16 * 2**10  # bytes
 
@@ -257,20 +258,31 @@ class Pace:
         elif self.queue_s > target_s:
             self._fall(0.2 if self.queue_s > 4 * limit_s else 0.5 if self.queue_s > limit_s else 0.75, now_s)
         elif now_s - self._hungry_s < 0.1:
-            self._grow(asked_s, now_s)
+            if not self._stuffed(now_s):
+                self._grow(asked_s, now_s)
 
     def _measured(self, now_s: float) -> float | None:
         return self._arrived.rate(max(0.2, self.round_trip.value), now_s)
 
     def _fall(self, share: float, now_s: float) -> None:
         found = self.rate if self._silences else self._found(now_s) or self.rate
-        now = min(self.rate, max(found, self.rate / 3))  # an arrival may be late: if it was not, there is more to come
+        least = self.rate / (8 if self.phase == Phase.START else 3)  # what has arrived may be told late; doubled thrice
+        now = min(self.rate, max(found, least))
         if self.phase != Phase.DRAINING:
             self._peak = now / 1.25 if self.phase == Phase.START else now  # trains find less than there is
             self._back = 1.25 if self.phase == Phase.START else 1 - min(0.2, max(0.05, 0.12 * self._weight))
         self.rate = max(self.config.floor_bytes_s, share * now)
         self.phase, self._fell_s, self._doubted = Phase.DRAINING, now_s, False
         self._few.clear()
+
+    def _stuffed(self, now_s: float) -> bool:
+        """Whether bulk waits where no ping sees it, in the sender's own buffers: then the rate was a wrong guess."""
+        delivers = self._arrived.rate(LONG_S, now_s)
+        if not delivers or self.rate < 1.5 * delivers or self.in_flight < 0.9 * self.window_bytes:
+            return False
+        self.rate = delivers
+        self._fall(0.75, now_s)
+        return True
 
     def _found(self, now_s: float) -> float | None:
         """What the link delivers while there is a queue."""

@@ -247,6 +247,27 @@ def test_from_the_lowest_rate_it_comes_back_within_seconds() -> None:
     assert used([edge], link, 20 * MBIT, 30.0, 40.0) >= 0.5
 
 
+def test_bulk_that_waits_where_no_ping_sees_it_is_a_rate_too_high() -> None:
+    pace, waiting, told = Pace(PaceConfig(), 0.0), 0.0, 0.0
+    pace.hear(Heard(0.0, 0.04, 0.08))
+    pace.turn(0.0)
+    pace.rate, pace.phase = 5e6, Phase.STEADY
+    for tick in range(8000):  # a sender's own buffer, emptied at 2.4 MB/s, beside which pings pass
+        now_s = tick / 1000
+        while pace.budget(now_s) >= PACKET:
+            pace.sent(PACKET, now_s)
+            waiting += PACKET
+        out = min(waiting, 2400)
+        waiting, told = waiting - out, told + out
+        if tick % 5 == 0:
+            pace.arrived(int(told), now_s)
+            told = 0.0
+        if tick % 10 == 0:
+            pace.hear(Heard(now_s - 0.08, 0.04, 0.08))
+    assert 1.6e6 < pace.rate < 3.7e6
+    assert waiting < 250e3
+
+
 def test_what_people_watch_never_stops_bulk() -> None:
     pace = Pace(PaceConfig(first_bytes_s=8e3), 0.0)
     pace.budget(0.0)
