@@ -257,9 +257,8 @@ class Pace:
             return  # who sends nothing has not made this queue, and learns nothing of the link from it
         elif self.queue_s > target_s:
             self._fall(0.2 if self.queue_s > 4 * limit_s else 0.5 if self.queue_s > limit_s else 0.75, now_s)
-        elif now_s - self._hungry_s < 0.1:
-            if not self._stuffed(now_s):
-                self._grow(asked_s, now_s)
+        elif now_s - self._hungry_s < 0.1 and not self._stuffed(now_s):
+            self._grow(asked_s, now_s)
 
     def _measured(self, now_s: float) -> float | None:
         return self._arrived.rate(max(0.2, self.round_trip.value), now_s)
