@@ -167,13 +167,13 @@ class Ingest:
 
     def permits(self) -> list[Answer]:
         """The permits that changed since they were last sent; forgets peers that were lost for long."""
-        now_s, share = self._clock.now_s(), self._share()
+        now_s, share, gather_ms = self._clock.now_s(), self._share(), self._gather_ms()
         changed: list[Answer] = []
         for session in self._sessions.all():
             if session.lost_s is not None and now_s - session.lost_s > self._config.lost_after_s:
                 self._sessions.drop(session.stream)
                 continue
-            permit = self._permit(session, share)
+            permit = self._permit(session, share, gather_ms)
             if permit != session.permit:
                 session.permit = permit
                 changed.append((session.peer, permit))
@@ -336,9 +336,13 @@ class Ingest:
         cells, rows = len(self.cells) + self._elsewhere.cells, self.online_rows + self._elsewhere.online_rows
         return math.ceil(max(0, self.total_rows - rows) / max(1, cells))
 
-    def _permit(self, session: Session, share: int | None) -> Permit:
+    def _gather_ms(self) -> int:
+        """How long the cells' rows may wait to travel together: a few are served one by one."""
+        return self._config.gather_ms if len(self.cells) > self._config.gather_cells else 0
+
+    def _permit(self, session: Session, share: int | None, gather_ms: int) -> Permit:
         last = UNLIMITED if share is None else self._log.synced(session.stream) + share
-        return Permit(session.stream, last, self.quota.still_wanted(session.stream))
+        return Permit(session.stream, last, self.quota.still_wanted(session.stream), gather_ms)
 
     def _now_full(self, error: StorageFull) -> list[Answer]:
         self._retry_s = self._clock.now_s() + self._config.retry_s

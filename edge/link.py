@@ -152,6 +152,7 @@ class Link:
         self._watch.look()
         self._hear()
         self._paths.turn(now_s)
+        self._spooler.gather_s = self.uplink.gather_s
         busy = self._spooler.turn(self.uplink.acknowledged, at_once=at_once)
         self.uplink.chunk_bytes = chunk_bytes(self._up, self._config.link.chunk_bytes)
         self.uplink.serve(self._orders.run, self._lease.record.token, self._live, now_s)

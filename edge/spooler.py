@@ -42,6 +42,8 @@ class Spooler:
     def __init__(self, ring: Ring, spool: Log, config: EdgeConfig, boot: bytes, clock: Clock) -> None:
         self._ring, self._spool, self._config, self._boot, self._clock = ring, spool, config, boot, clock
         self._position = ring.tail  # everything before it was appended
+        self.gather_s = 0.0  # how long rows may wait in the ring for others
+        self._seen_s: float | None = None  # when the oldest of them was seen there
         self._bytes = 0  # appended and not committed
         self._since_s = 0.0  # when the oldest of them was appended
         self._blocked_until_s = self._looked_s = float("-inf")
@@ -70,12 +72,26 @@ class Spooler:
             return False
         try:
             self._make_room(acknowledged, now_s)
-            self._drain(now_s)
+            if at_once or self._gathered(now_s):
+                self._drain(now_s)
             due = at_once or now_s - self._since_s >= self._config.link.commit_ms / 1e3
             return bool(self._bytes) and (due or self._bytes >= self._config.link.commit_bytes) and self._commit()
         except StorageFull as error:
             self._block(str(error), now_s)
             return False
+
+    def _gathered(self, now_s: float) -> bool:
+        """Whether what is in the ring has waited long enough, or is much."""
+        rows = self._ring.head - self._position
+        if rows <= 0:
+            self._seen_s = None
+            return False
+        self._seen_s = now_s if self._seen_s is None else self._seen_s
+        much = rows * self._ring.schema.row_bytes >= self._config.link.commit_bytes
+        if not much and now_s - self._seen_s < self.gather_s:
+            return False
+        self._seen_s = None
+        return True
 
     def _drain(self, now_s: float) -> None:
         row_bytes = self._ring.schema.row_bytes

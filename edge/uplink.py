@@ -93,6 +93,12 @@ class Uplink:
         self._proposed = None
 
     @property
+    def gather_s(self) -> float:
+        """How long rows that are being recorded may wait to travel together."""
+        permit, _ = self.permits.get(self._live, (None, -1))
+        return permit.gather_ms / 1e3 if permit is not None else 0.0
+
+    @property
     def done(self) -> bool:
         """Whether the cloud has every committed row of the run."""
         return all(s.acked >= self._source.synced(s.name) for s in self._streams.values())

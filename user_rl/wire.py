@@ -79,11 +79,15 @@ class Ack(_Message, frozen=True, tag="Ack"):
 
 
 class Permit(_Message, frozen=True, tag="Permit"):
-    """`stream` may record up to and with `last_step`; demonstrations: how many are still wanted from it."""
+    """`stream` may record up to and with `last_step`; demonstrations: how many are still wanted from it.
+
+    Rows may wait `gather_ms` for more of their stream, so that they travel together: of many edges that is less work.
+    """
 
     stream: Name
     last_step: Cursor
     demonstrations: Count
+    gather_ms: Count = 0
 
 
 class Refused(_Message, frozen=True, tag="Refused"):

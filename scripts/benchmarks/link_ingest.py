@@ -1,7 +1,8 @@
 """link_ingest: simulated edges of real link code against one gateway; `link` runs it.
 
 Each edge has keys, a connection, a spool and an uplink of its own, and records 10 rows a second with two JPEG pictures
-of about 5 kB, coded beforehand. The spools lie in memory where there is a tmpfs: every edge has a disk of its own, this
+of about 5 kB, coded beforehand. Rows are gathered before they are spooled as long as the gateway says, as the daemon's
+spooler does; their age counts from their capture. The spools lie in memory where there is a tmpfs: every edge has a disk of its own, this
 machine has one. The gateway's log lies on the disk.
 """
 
@@ -28,13 +29,14 @@ from edge.uplink import Uplink
 from user_rl.clock import SystemClock
 from user_rl.log import Log, LogConfig, Reader
 from user_rl.log.codec import make_codec
-from user_rl.log.coded import packed
+from user_rl.log.coded import Coded, packed
 from user_rl.rows import Schema, make_schema
 from user_rl.specs import Array, Image, box
 from user_rl.trust import Bundle
 
 RATE_HZ = 10.0
 LATE_S = 1.0
+MOST_GATHERED = 10  # rows
 PICTURE_BYTES = 5000
 SETTLE_S, DRAIN_S = 5.0, 15.0
 CAMERAS = ("observation.images.front", "observation.images.wrist")
@@ -75,9 +77,9 @@ def picture(seed: int) -> tuple[Array, str]:
     return made, f"jpeg:{min(sizes, key=lambda q: abs(sizes[q] - PICTURE_BYTES))}"
 
 
-def template(schema: Schema) -> bytes:
-    """One coded row, to be stamped."""
-    row, (made, codec) = schema.new(), picture(1)
+def template(schema: Schema, count: int) -> bytes:
+    """So many coded rows in one chunk, to be stamped."""
+    row, (made, codec) = schema.new(count), picture(1)
     for name in CAMERAS:
         row[name] = made
     row["run"], row["token"], row["task"] = b"run", 1, b"bench"
@@ -86,30 +88,57 @@ def template(schema: Schema) -> bytes:
     return stored
 
 
+class Chunk:
+    """The coded rows of one template."""
+
+    def __init__(self, stored: bytes, count: int, schema: Schema) -> None:
+        self._stored, self.count = bytearray(stored), count
+        self._plain = Coded(memoryview(self._stored), count, schema.dtype).plain
+
+    def stamped(self, first: int) -> bytes:
+        """With the numbers from `first` on."""
+        self._plain["step"] = self._plain["frame_index"] = np.arange(first, first + self.count)
+        return bytes(self._stored)
+
+
 class Edge:
     """One of them."""
 
-    def __init__(self, bundle: Bundle, address: str, root: Path, schema: Schema, stored: bytes, start_s: float) -> None:
+    def __init__(self, bundle: Bundle, address: str, root: Path, schema: Schema, chunks: list[Chunk]) -> None:
         self.stream = f"{bundle.name}/{'0' * 32}/run"
         self.spool = Log(root / bundle.name, LogConfig(segment_bytes=2**20, max_bytes=2**22))
         self.spool.open_stream(self.stream, schema)
         self.uplink, self.connection = Uplink(self.spool, LinkConfig(), {}), Connection(bundle)
         self.connection.connect(address, lambda: None)
-        self._row = bytearray(stored)
-        self._plain = np.frombuffer(self._row, np.dtype([("step", "<u8"), ("episode", "<u4"), ("frame", "<u4")]), 1)
-        self.due_s, self.made, self.worst_s, self.late = start_s, 0, 0.0, 0
+        self._chunks = chunks
+        self.due_s, self.made, self.spooled, self.worst_s, self.late = 0.0, 0, 0, 0.0, 0
         self.waiting: deque[tuple[int, float]] = deque()  # step, capture
 
-    def record(self, now_s: float) -> None:
-        """A row into the spool, committed."""
-        self._plain["step"], self._plain["frame"] = self.made, self.made
-        self.spool.append_coded(self.stream, bytes(self._row), 1)
+    @property
+    def ready_s(self) -> float:
+        """When it has something to do: another row is due, or those that were gathered are."""
+        return self.due_s if self.made == self.spooled else min(self.due_s, self._ripe_s)
+
+    def record(self, now_s: float, *, last: bool = False) -> None:
+        """What is due by now is captured; what has gathered long enough goes into the spool, committed."""
+        while self.due_s <= now_s and not last:
+            self.waiting.append((self.made, self.due_s))
+            self.made += 1
+            self.due_s += 1.0 / RATE_HZ
+        gathered = self.made - self.spooled
+        if not gathered or (now_s < self._ripe_s and gathered < len(self._chunks) and not last):
+            return
+        self.spool.append_coded(self.stream, self._chunks[gathered - 1].stamped(self.spooled), gathered)
         self.spool.commit()
-        self.waiting.append((self.made, self.due_s))
-        self.made += 1
-        self.due_s += 1.0 / RATE_HZ
-        if self.made % 100 == 0:
+        self.spooled = self.made
+        if self.made % 100 < gathered:
             self.spool.trim(self.uplink.acknowledged)
+
+    @property
+    def _ripe_s(self) -> float:
+        """When the oldest row that is not spooled has been gathered long enough."""
+        oldest_s = self.due_s - (self.made - self.spooled) / RATE_HZ
+        return oldest_s + self.uplink.gather_s
 
     def pump(self, now_s: float) -> None:
         """Says and hears what there is."""
@@ -128,8 +157,9 @@ class Edge:
 def generate(bundles: list[Bundle], address: str, root: Path, seconds: float, pipe: Pipe) -> None:
     """A process with some edges: connects, waits for the word, records for so long, drains, tells."""
     raise_limits()
-    schema, stored = the_schema(), template(the_schema())
-    edges = [Edge(bundle, address, root, schema, stored, 0.0) for bundle in bundles]
+    schema = the_schema()
+    chunks = [Chunk(template(schema, count), count, schema) for count in range(1, MOST_GATHERED + 1)]
+    edges = [Edge(bundle, address, root, schema, chunks) for bundle in bundles]
     poller = zmq.Poller()
     by_socket = {edge.connection.socket: edge for edge in edges}
     for socket in by_socket:
@@ -144,9 +174,10 @@ def generate(bundles: list[Bundle], address: str, root: Path, seconds: float, pi
         edge.due_s = start_s + i / len(edges) / RATE_HZ
     end_s = start_s + seconds
     while (now_s := time.monotonic()) < end_s + DRAIN_S and (now_s < end_s or any(e.waiting for e in edges)):
-        due = [edge for edge in edges if edge.due_s <= now_s and edge.due_s < end_s]
+        over = now_s >= end_s
+        due = [e for e in edges if (e.ready_s <= now_s and not over) or (over and e.made > e.spooled)]
         for edge in due:
-            edge.record(now_s)
+            edge.record(now_s, last=over)
             edge.pump(now_s)
         for socket, _ in poller.poll(0 if due else 2):
             by_socket[socket].pump(now_s)

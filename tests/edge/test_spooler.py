@@ -68,6 +68,32 @@ def test_rows_are_committed_when_there_are_enough_of_them(desk: Desk) -> None:
     assert desk.ring.tail == 100
 
 
+def test_rows_of_many_edges_gather_in_the_ring_and_travel_together(desk: Desk) -> None:
+    desk.spooler.gather_s = 0.3
+    publish(desk.ring, range(1))
+    for step in range(1, 4):  # 10 Hz
+        assert not desk.turn(0.09)
+        publish(desk.ring, range(step, step + 1))
+        assert desk.spool.appended(STREAM) == -1 if STREAM in desk.spool.streams() else True
+    assert not desk.turn(0.125)  # appended together
+    assert desk.turn(0.021)
+    assert [(c.first, c.count) for c in desk.spool.stored(STREAM, 0, 2**20)] == [(0, 4)]
+    publish(desk.ring, range(4, 5))
+    assert not desk.turn(0.0)
+    assert not desk.turn(0.29)
+    desk.turn(0.02)
+    assert desk.turn(0.021)
+    publish(desk.ring, range(5, 105))  # many do not wait
+    assert desk.turn(0.0)
+
+
+def test_what_gathers_is_spooled_at_the_end(desk: Desk) -> None:
+    desk.spooler.gather_s = 0.3
+    publish(desk.ring, range(3))
+    assert desk.spooler.turn({}, at_once=True)
+    assert desk.spooler.idle
+
+
 def test_at_the_end_nothing_waits(desk: Desk) -> None:
     publish(desk.ring, range(3))
     assert desk.spooler.turn({}, at_once=True)

@@ -294,6 +294,16 @@ def test_a_permit_remembers_up_to_which_row_it_was_counted() -> None:
     machine.receive(Welcome(LIVE, 1), None, 0.0)
     machine.receive(Permit(LIVE, 50, 3), None, 0.0)
     assert machine.permits[LIVE] == (Permit(LIVE, 50, 3), 1)
+    assert machine.gather_s == 0.0
+
+
+def test_rows_wait_for_others_as_long_as_the_newest_permit_says() -> None:
+    machine = uplink(spool_of(live=4))
+    assert machine.gather_s == 0.0
+    machine.receive(Permit(LIVE, 50, 3, gather_ms=300), None, 0.0)
+    assert machine.gather_s == 0.3
+    machine.receive(Permit(LIVE, 50, 3), None, 0.0)
+    assert machine.gather_s == 0.0
 
 
 class Link:
