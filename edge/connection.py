@@ -53,10 +53,7 @@ class Connection:
         """In words; `open` when it is."""
         if self._channel is None:
             return f"{self._refused} is no address" if self._refused else "no address yet"
-        if self._heard_s is None:
-            return "nothing heard yet"
-        silent_s = now_s - self._heard_s
-        return "open" if silent_s < SILENT_S else f"nothing heard for {silent_s:.0f} s"
+        return heard_in_words(self._heard_s, now_s)
 
     def connect(self, address: str, reconnected: Callable[[], None]) -> None:
         """Connects to `address` (empty: to nobody); calls `reconnected` when that is another connection.
@@ -122,3 +119,11 @@ class Connection:
                 return count > 0
             machine.sent(now_s)
         return True
+
+
+def heard_in_words(heard_s: float | None, now_s: float) -> str:
+    """How a connection stands whose other side last said something then; `open` when it does."""
+    if heard_s is None:
+        return "nothing heard yet"
+    silent_s = now_s - heard_s
+    return "open" if silent_s < SILENT_S else f"nothing heard for {silent_s:.0f} s"

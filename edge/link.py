@@ -189,7 +189,7 @@ class Link:
         now_s, report = self._clock.now_s(), self._shared.report.read() or Report()
         connections = {
             "fleet": self._heart.state, "experience": self._experience.state(now_s),
-            "weights": self._weights.state(now_s),
+            "weights": self._weights.state(now_s), "live": self._live_line.state(now_s),
         }  # fmt: skip
         standing = make_standing(
             self._config.name, report, self._lease, self._spool, self.uplink, connections=connections,
@@ -197,6 +197,7 @@ class Link:
         )  # fmt: skip
         return replace(
             standing, boot=self._orders.boot, rows=self._ring.head, fetched=self._orders.weights_number,
+            actor=self._courier.words if self._courier is not None else "", pace=self._up.words,
             blocked=self._spooler.blocked, disk_free_bytes=free_bytes(self._config.root),
         )  # fmt: skip
 

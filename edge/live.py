@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge.connection import heard_in_words
 from edge.live_view import Seen, View
 from edge.pace import PING_BYTES, Heard, Pace, Phase
 from user_rl.channels import ClientChannel
@@ -47,6 +48,7 @@ class LiveLine:
         self._clock = clock or SystemClock()
         self._channel: ClientChannel | None = None
         self._connected_to = ""
+        self._heard_s: float | None = None  # on this connection
         self._told: bytes | None = None  # the record of telemetry that was said last
         self._ping_s = self._live_s = 0.0  # when the next is due
         self._was = (0.0, 0)  # when the last Live went, and what bulk had sent by then
@@ -55,6 +57,10 @@ class LiveLine:
 
     def start(self) -> None:
         self._thread.start()
+
+    def state(self, now_s: float) -> str:
+        """In words; `open` when pings are answered. Any thread."""
+        return heard_in_words(self._heard_s, now_s) if self._connected_to else "no address yet"
 
     def close(self) -> None:
         """Ends the thread, if it was started; safe to call twice."""
@@ -77,7 +83,7 @@ class LiveLine:
         if self.address == self._connected_to:
             return
         self._disconnect()
-        self._connected_to = self.address
+        self._connected_to, self._heard_s = self.address, None
         try:
             if self.address:
                 self._channel = ClientChannel(self.address, self._bundle.curve, self._bundle.server_curve_public)
@@ -115,6 +121,7 @@ class LiveLine:
             message, _ = decode(frames)
         except WireError as error:
             return log.warning("from %s: %s", self._connected_to, error)
+        self._heard_s = now_s
         if isinstance(message, Pong) and _sound(message, now_s):
             both_s = now_s - message.sent_s - (message.left_s - message.came_s)
             self._up.hear(Heard(message.sent_s, message.came_s - message.sent_s, both_s))

@@ -174,6 +174,14 @@ class Pace:
         """Bytes ever sent."""
         return self._sent.total
 
+    @property
+    def words(self) -> str:
+        """For people: how fast, and what the link answers; empty: nothing is known yet."""
+        if not self._ever:
+            return ""
+        speed = "as fast as it goes" if self.phase == Phase.FAST else f"{self.rate / 1e6:.2f} MB/s ({self.phase})"
+        return f"{speed}, round trip {self.round_trip.value * 1e3:.0f} ms, queue {self.queue_s * 1e3:.0f} ms"
+
     def turn(self, now_s: float) -> None:
         """Takes in what was heard since, and changes the rate."""
         while self._inbox:

@@ -45,6 +45,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     spool_bound_bytes: int = 0
     disk_free_bytes: int | None = None
     blocked: str = ""  # why the spool takes no rows
+    actor: str = ""  # who acts from afar, and why; empty: this machine's own policy, by its configuration
+    pace: str = ""  # how fast rows may go up, and what the link answers
     connections: dict[str, str] = {}
     tunnel: dict[str, str] = {}
     trouble: str = ""  # link's newest warning or error

@@ -61,6 +61,8 @@ def summary(found: Look, standing: Standing, paint: Paint) -> list[str]:
         lines.append(row("episode", f"{standing.episode:,}, step {standing.step:,}, {speed}; {counts}"))
     newer = f", {standing.fetched} is fetched" if standing.fetched != standing.version else ""
     lines.append(row("weights", f"version {standing.version}{newer}" if standing.fetched else "none yet"))
+    if standing.actor:
+        lines.append(row("actor", standing.actor))
     lines.append(row("lease", lease(standing)))
     free = f", {size(standing.disk_free_bytes)} free on its disk" if standing.disk_free_bytes is not None else ""
     bound = size(standing.spool_bound_bytes)
@@ -70,6 +72,7 @@ def summary(found: Look, standing: Standing, paint: Paint) -> list[str]:
 def ways(standing: Standing, paint: Paint) -> list[str]:
     """How it reaches the cloud."""
     lines = [row(name, paint.way(state)) for name, state in standing.connections.items()]
+    lines += [row("pace", standing.pace)] if standing.pace else []
     tunnel = ", ".join(f"{way} {paint.way(state)}" for way, state in standing.tunnel.items())
     return [*lines, row("tunnel", tunnel)] if tunnel else lines
 

@@ -24,15 +24,16 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from scripts.benchmarks.jump import Jump
 from scripts.benchmarks.machine import record
 from scripts.benchmarks.site import Site
 from scripts.netlab import Lab, missing
 from scripts.netlab.lab import CLOUD, LOSSY_WAN
+from scripts.netlab.sshd import Sshd
 from user_rl.errors import UserRlError
 from user_rl.log import Reader, compare
 
 KILLS = 200
+JUMP_PORT = 2222
 STEADY_S = (0.2, 2.0)  # between two kills
 WEIGHTS = {"edge": 3, "control": 2, "link": 3, "gateway": 4, "learner": 2, "tunnel": 3, "jump": 1}
 CLOUD_KILLS = 5  # of the launcher with all its actors, once in so many ways of a run
@@ -42,7 +43,7 @@ EDGE = {"robot": {"name": "fake"}, "task": {"name": "fake"}, "drain_s": 60.0, "r
 class Chaos:
     """The kills, and how soon each was back."""
 
-    def __init__(self, site: Site, jump: Jump, seed: int) -> None:
+    def __init__(self, site: Site, jump: Sshd, seed: int) -> None:
         self._site, self._jump, self._random = site, jump, random.Random(seed)
         self.back_s: dict[str, list[float]] = {}
         self._reader: Reader | None = None
@@ -136,7 +137,7 @@ class Chaos:
 
 def measure(root: Path, lab: Lab, *, kills: int, cloud_kills: int, seed: int) -> dict[str, float]:
     """The figures of one storm."""
-    jump = Jump(root / "jump", CLOUD, lab.cloud.prefix)
+    jump = Sshd(root / "jump", CLOUD, JUMP_PORT, lab.cloud.prefix)
     edge = {**EDGE, "tunnel": jump.tunnel}
     site = Site(root, cloud=lab.cloud.prefix, robot=lab.robot.prefix, host=CLOUD, edge=edge)
     chaos, victims = Chaos(site, jump, seed), victims_of(kills, cloud_kills, random.Random(seed))
@@ -152,7 +153,7 @@ def measure(root: Path, lab: Lab, *, kills: int, cloud_kills: int, seed: int) ->
     finally:
         chaos.close()
         site.close()
-        jump.close()
+        jump.kill()
     return figures_of(site, chaos)
 
 

@@ -1,9 +1,9 @@
 """link_ingest: simulated edges of real link code against one gateway; `link` runs it.
 
 Each edge has keys, a connection, a spool and an uplink of its own, and records 10 rows a second with two JPEG pictures
-of about 5 kB, coded beforehand. Rows are gathered before they are spooled as long as the gateway says, as the daemon's
-spooler does; their age counts from their capture. The spools lie in memory where there is a tmpfs: every edge has a disk of its own, this
-machine has one. The gateway's log lies on the disk.
+of about 5 kB, coded beforehand. Rows gather before they are spooled for as long as the gateway says, as in the daemon;
+their age counts from their capture. The spools lie in memory where there is a tmpfs: every edge has a disk of its own,
+this machine has one. The gateway's log lies on the disk.
 """
 
 import multiprocessing

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from cloud.main import main
+from scripts.netlab.sshd import Sshd, free_port
 from tests.edge.plant import ROOT, wait_for
-from tests.user_rl.tunnels.rig import Sshd, free_port, needs_sshd, sshd
+from tests.user_rl.tunnels.rig import needs_sshd
 
 pytestmark = [pytest.mark.slow, needs_sshd]
 
@@ -24,7 +25,7 @@ def argv_for(jump: Sshd, *more: str) -> list[str]:
 
 
 def test_a_port_of_the_jump_host_leads_here_until_the_command_is_stopped(tmp_path: Path) -> None:
-    with sshd(tmp_path / "jump") as jump, socket.create_server(("127.0.0.1", 0)) as here:
+    with Sshd(tmp_path / "jump") as jump, socket.create_server(("127.0.0.1", 0)) as here:
         number, port = free_port(), here.getsockname()[1]
         argv = argv_for(jump, "--key", str(jump.folder / "user"), f"{number}:127.0.0.1:{port}")
         said = (tmp_path / "said").open("w+b")
@@ -49,7 +50,7 @@ def test_a_port_of_the_jump_host_leads_here_until_the_command_is_stopped(tmp_pat
 
 
 def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with sshd(tmp_path / "jump") as jump:
+    with Sshd(tmp_path / "jump") as jump:
         assert main(argv_for(jump)) == 1
         assert "no port is named, allowed one or more PORT[:HOST:PORT]" in capsys.readouterr().err
         assert main(argv_for(jump, "7000")) == 1
@@ -59,6 +60,6 @@ def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_the_host_is_known_already(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with sshd(tmp_path / "jump") as jump:
+    with Sshd(tmp_path / "jump") as jump:
         assert main(argv_for(jump, "--learn-host")) == 0
         assert "with this very key: SHA256:" in capsys.readouterr().out

@@ -125,7 +125,10 @@ def test_pings_measure_the_link_alone(door: Door) -> None:
         up.turn(CLOCK.now_s())
         return up.round_trip.value > 0
 
+    assert made.state(CLOCK.now_s()) in ("no address yet", "nothing heard yet", "open")
     until(measured)
+    assert made.state(CLOCK.now_s()) == "open"
+    assert made.state(CLOCK.now_s() + 20) == "nothing heard for 20 s"
     made.close()
     assert up.round_trip.value < 0.5
     assert kinds(door) == set()

@@ -268,6 +268,16 @@ def test_bulk_that_waits_where_no_ping_sees_it_is_a_rate_too_high() -> None:
     assert waiting < 250e3
 
 
+def test_the_pace_in_words_says_how_fast_and_what_the_link_answers() -> None:
+    pace = Pace(PaceConfig(), 0.0)
+    assert pace.words == ""
+    pace.hear(Heard(0.0, 0.04, 0.081))
+    pace.turn(0.0)
+    assert pace.words == "0.25 MB/s (start), round trip 81 ms, queue 0 ms"
+    pace.phase = Phase.FAST
+    assert pace.words == "as fast as it goes, round trip 81 ms, queue 0 ms"
+
+
 def test_what_people_watch_never_stops_bulk() -> None:
     pace = Pace(PaceConfig(first_bytes_s=8e3), 0.0)
     pace.budget(0.0)

@@ -114,16 +114,19 @@ def test_a_lock_that_nobody_holds_is_a_daemon_that_does_not_run(home: Path) -> N
 
 
 def test_the_page_says_all_of_it(home: Path) -> None:
-    write(home, WELL, waiting_rows=5, trouble="late", trouble_time="now")
+    more = {"actor": "acts from here: it is near", "pace": "2.10 MB/s (steady), round trip 81 ms, queue 0 ms"}
+    write(home, WELL, waiting_rows=5, trouble="late", trouble_time="now", **more)
     assert as_text(looked(home), colour=False).splitlines() == [
         "● arm: running, run peg  up 1 min 30 s",
         "  episode       41, step 12,345, 10.0 steps/s; late 3, left out 0, held 0",
         "  weights       version 17, 18 is fetched",
+        "  actor         acts from here: it is near",
         "  lease         7, for 14 min 12 s more without an answer of the fleet",
         "  spool         1.2 GB of 8.6 GB, 1,234 rows to send, 5 of other runs, 61.0 GB free on its disk",
         "  fleet         open",
         "  experience    open",
         "  weights       open",
+        "  pace          2.10 MB/s (steady), round trip 81 ms, queue 0 ms",
         "  tunnel        fleet open",
         "  processes     halt 10, control 11, link 12, tunnel 13",
         "  last trouble  now: late",

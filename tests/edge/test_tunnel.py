@@ -14,14 +14,15 @@ import pytest
 from edge.main import main
 from edge.paths import ASK_S, FORGET_S, SILENT_S, Found, Straight, Tunnelled, Wanted
 from edge.tunnel import Desk
+from scripts.netlab.sshd import Sshd
 from tests.edge.plant import plant, wait_for
-from tests.user_rl.tunnels.rig import Sshd, needs_sshd, sshd
+from tests.user_rl.tunnels.rig import needs_sshd
 from user_rl.tunnels import Traffic, TunnelConfig, make_tunnel
 
 
 @pytest.fixture
 def jump(tmp_path: Path) -> Iterator[Sshd]:
-    with sshd(tmp_path / "jump") as server:
+    with Sshd(tmp_path / "jump") as server:
         yield server
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.user_rl.tunnels.rig import Echo, Proxy, make_key, needs_sshd, sshd
+from scripts.netlab.sshd import Sshd, make_key
+from tests.user_rl.tunnels.rig import Echo, Proxy, needs_sshd
 from user_rl.config import build
 from user_rl.errors import ConfigError
 from user_rl.tunnels import TunnelConfig, make_tunnel
@@ -33,7 +34,7 @@ def test_no_tunnel_keeps_the_contract() -> None:
 
 @needs_sshd
 def test_ssh_keeps_the_contract(tmp_path: Path) -> None:
-    with sshd(tmp_path / "jump") as jump:
+    with Sshd(tmp_path / "jump") as jump:
         ssh = SshConfig(via=jump.via, key_file=str(jump.folder / "user"), known_hosts=str(jump.known_hosts))
         check(TunnelConfig(kind="ssh", ssh=ssh))
         assert jump.said.count("Accepted publickey") == 2  # one connection per class of traffic
@@ -41,7 +42,7 @@ def test_ssh_keeps_the_contract(tmp_path: Path) -> None:
 
 @needs_sshd
 def test_a_key_with_a_passphrase_is_opened_with_it(tmp_path: Path) -> None:
-    with sshd(tmp_path / "jump") as jump:
+    with Sshd(tmp_path / "jump") as jump:
         make_key(jump.folder / "locked", "-t", "ecdsa", "-m", "PKCS8", passphrase="open sesame")
         jump.allow("locked")
         word = tmp_path / "word"

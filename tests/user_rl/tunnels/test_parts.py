@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.user_rl.tunnels.rig import Echo, Proxy, needs_sshd, sshd, until
+from scripts.netlab.sshd import Sshd
+from tests.user_rl.tunnels.rig import Echo, Proxy, needs_sshd, until
 from user_rl.errors import ConfigError, Unreachable
 from user_rl.tunnels import Traffic, TunnelConfig, make_tunnel, split_address
 from user_rl.tunnels.backoff import Backoff, BackoffConfig
@@ -64,7 +65,7 @@ def test_a_key_is_written_beside_the_others_and_replaces_the_one_before(tmp_path
 @needs_sshd
 @pytest.mark.slow
 def test_a_person_compares_a_fingerprint_and_only_then_the_host_is_known(tmp_path: Path) -> None:
-    with sshd(tmp_path / "jump") as jump:
+    with Sshd(tmp_path / "jump") as jump:
         argv = ["ssh-keygen", "-lf", str(jump.folder / "host.pub")]
         truth = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()[1]
         path, said = tmp_path / "hosts", list[str]()

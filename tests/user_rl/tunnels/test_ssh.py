@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.user_rl.tunnels.rig import Echo, Sshd, free_port, make_key, needs_sshd, sshd, until
+from scripts.netlab.sshd import Sshd, free_port, make_key
+from tests.user_rl.tunnels.rig import Echo, needs_sshd, until
 from user_rl.tunnels import Traffic, Tunnel, TunnelConfig, make_tunnel, split_address
 from user_rl.tunnels.backoff import BackoffConfig
 from user_rl.tunnels.reverse import Reverse, port_from_text
@@ -23,7 +24,7 @@ QUICK = BackoffConfig(first_s=0.05, longest_s=0.2)
 
 @pytest.fixture
 def jump(tmp_path: Path) -> Iterator[Sshd]:
-    with sshd(tmp_path / "jump") as server:
+    with Sshd(tmp_path / "jump") as server:
         yield server
 
 
