@@ -90,7 +90,7 @@ def test_the_daemon_tells_systemd_a_person_and_the_log_how_it_is_and_no_secret(
         assert shown["standing"]["state"] == "running"
         assert shown["standing"]["run"] == "run"
         assert shown["standing"]["lease_left_s"] > 800
-        assert shown["standing"]["connections"] == {"fleet": "open", "experience": "open", "weights": "open"}
+        assert set(shown["standing"]["connections"].values()) == {"open"}
         assert shown["standing"]["rows"] >= 50
         assert set(shown["pids"]) == {"halt", "control", "link"}
         wait_for(lambda: main(status) == 0)  # a busy machine may write late
