@@ -9,7 +9,7 @@ from torch import Tensor
 from cloud.algorithm import Algorithm
 from cloud.batch import Batch
 from policies.kits import check_policy, example_observations
-from policies.load import POLICIES
+from policies.registry import loader
 from user_rl.errors import ConfigError
 from user_rl.rows import Schema
 
@@ -57,7 +57,7 @@ def _check_metrics(algorithm: Algorithm, batch: Batch) -> None:
 
 def _check_policy(algorithm: Algorithm, schema: Schema, batch: Batch) -> None:
     spec, tensors = algorithm.policy_spec(), algorithm.policy_tensors()
-    check_policy(lambda seed: POLICIES[spec.kind](spec, tensors, seed), schema.observation)
+    check_policy(lambda seed: loader(spec.kind)(spec, tensors, seed=seed), schema.observation)
     kept = {name: value.copy() for name, value in tensors.items()}
     algorithm.update(batch)
     now = algorithm.policy_tensors()

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
+import numpy as np
 
 from hal.cell import Observation
-from policies.policy import Policy
+from policies.policy import Policy, SingleStep, chunk_of, gives_chunks
 from user_rl.specs import Array
 from user_rl.versions import Version
 
@@ -37,7 +38,7 @@ class LocalActor:
 
     left = 0  # see Held: a policy that is asked step by step has chunks of one
 
-    def __init__(self, policy: Policy, version: Version) -> None:
+    def __init__(self, policy: SingleStep, version: Version) -> None:
         self._policy, self._number, self._hash = policy, version.number, version.digest16
 
     def begin(self) -> None:
@@ -47,10 +48,40 @@ class LocalActor:
         return Proposal(self._policy.act(seen.values, explore=explore), self._number, self._hash)
 
 
+class ChunkActor:
+    """One version's policy of chunks in this process: when a chunk is over, the next is made of what is seen then."""
+
+    def __init__(self, policy: Policy, version: Version) -> None:
+        self._policy, self._number, self._hash = policy, version.number, version.digest16
+        self._chunk: Array = np.zeros((0, 0), np.float32)  # what is still to come
+
+    @property
+    def left(self) -> int:
+        """See Held."""
+        return len(self._chunk)
+
+    def begin(self) -> None:
+        """See Actor."""
+        self._chunk = self._chunk[:0]
+
+    def propose(self, seen: Observation, *, explore: bool) -> Proposal:
+        if not self.left:
+            self._chunk = chunk_of(self._policy, seen.values, explore=explore)
+        action, self._chunk = self._chunk[0], self._chunk[1:]
+        return Proposal(action, self._number, self._hash)
+
+
+def actor_of(policy: SingleStep | Policy, version: Version) -> "LocalActor | ChunkActor":
+    """What proposes by this policy, step by step where it can."""
+    return ChunkActor(policy, version) if gives_chunks(policy) else LocalActor(policy, version)  # type: ignore[arg-type]
+
+
 class Held(Protocol):
     """An actor of fixed weights."""
 
-    left: int  # actions of its running chunk that are still to come; 0: the next step begins another
+    @property
+    def left(self) -> int:
+        """Actions of its running chunk that are still to come; 0: the next step begins another."""
 
     def begin(self) -> None: ...
 

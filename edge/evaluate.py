@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from edge.acting import ChunkActor, LocalActor, actor_of
 from edge.recording import Recording
 from hal.cell import Cell
 from hal.make import CellConfig, make_cell
 from policies.load import load
-from policies.policy import Policy
 from user_rl.clock import FreeRunningClock
 from user_rl.errors import ConfigError
 
@@ -31,6 +31,7 @@ def evaluate(
     if episodes < 1:
         raise ConfigError(f"--episodes {episodes}, allowed 1 or more; a rate needs one")
     version, policy = load(weights, seed=seed)
+    actor = actor_of(policy, version)
     cell = make_cell(
         dataclasses.replace(config, teleop=None), name="evaluation", clock=FreeRunningClock(), seed=seed
     )  # fmt: skip
@@ -43,7 +44,7 @@ def evaluate(
         if recording is not None:
             on_exit.callback(recording.close)
         for number, start in enumerate(starts):
-            done.append(play(cell, policy, int(start), recording=recording if number < recorded else None))
+            done.append(play(cell, actor, int(start), recording=recording if number < recorded else None))
             progress(len(done), episodes, sum(success for success, _, _ in done) / len(done))
     return {
         "success_rate": sum(success for success, _, _ in done) / episodes,
@@ -55,13 +56,16 @@ def evaluate(
     }
 
 
-def play(cell: Cell, policy: Policy, seed: int, *, recording: Recording | None = None) -> tuple[bool, int, float]:
+def play(
+    cell: Cell, actor: LocalActor | ChunkActor, seed: int, *, recording: Recording | None = None
+) -> tuple[bool, int, float]:
     """One episode without exploration: success, steps, return."""
     cell.task.reset(seed)
+    actor.begin()
     success, steps, total = False, 0, 0.0
     for _ in range(cell.task.max_steps):
         seen = cell.observe()
-        action = policy.act(seen.values, explore=False)
+        action = actor.propose(seen, explore=False).action
         sent = cell.robot.command(action)
         worth = cell.task.judge()
         steps, total = steps + 1, total + worth.reward

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.acting import LocalActor
+from edge.acting import ChunkActor, LocalActor, actor_of
 from edge.orders import Orders
 from edge.process import FIFO_PRIORITY
 from hal.cell import Cell
 from policies.load import load
-from policies.policy import Policy
+from policies.policy import Policy, SingleStep, as_chunks, chunk_of
 from user_rl.errors import ConfigError, SpecError, StorageError
 from user_rl.versions import Version
 
 log = logging.getLogger(__name__)
 
-Load = Callable[..., tuple[Version, Policy]]  # (folder, *, seed)
+Load = Callable[..., tuple[Version, SingleStep | Policy]]  # (folder, *, seed)
 Start = Callable[[Callable[[], None]], None]
 
 
@@ -35,7 +35,7 @@ class Loaded:
 
     folder: str
     version: Version
-    actor: LocalActor
+    actor: LocalActor | ChunkActor
 
 
 class Loader:
@@ -63,7 +63,7 @@ class Loader:
         try:
             version, policy = self._load(Path(orders.weights), seed=self._seed(orders))
             if life == self._life:
-                self.newest = Loaded(orders.weights, version, LocalActor(policy, version))
+                self.newest = Loaded(orders.weights, version, actor_of(policy, version))
         except (StorageError, ConfigError) as error:
             log.error("%s; the robot goes on with the version before it", error)
         finally:
@@ -90,10 +90,11 @@ def tried(cell: Cell, load: Load = load) -> Load:
     """A `load` whose policies have acted once, on zeros: a first pass is the slowest, and shows what does not fit."""
     zeros = {name: np.zeros(spec.shape, spec.dtype) for name, spec in cell.observation.items()}
 
-    def load_and_try(folder: Path, *, seed: int) -> tuple[Version, Policy]:
+    def load_and_try(folder: Path, *, seed: int) -> tuple[Version, SingleStep | Policy]:
         version, policy = load(folder, seed=seed)
         try:
-            cell.action.check(policy.act(zeros, explore=False))
+            for action in chunk_of(as_chunks(policy, 1), zeros, explore=False):
+                cell.action.check(action)
         except (ValueError, KeyError, RuntimeError, SpecError) as error:
             raise ConfigError(
                 f"version {version.number} cannot act on {cell.name}: {error}; run both sides with one configuration"

@@ -13,14 +13,11 @@ Shape letters: H steps of a chunk, N steps of the plan, A elements of an action.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeGuard
 
 import numpy as np
 
-from policies.policy import Policy
-from user_rl.specs import Array, Box
+from user_rl.specs import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,44 +33,6 @@ class Chunk:
     def end(self) -> int:
         """The step after the last one."""
         return self.first + len(self.actions)
-
-
-class ChunkPolicy(Protocol):
-    """What puts out several actions at once."""
-
-    takes_prefix: bool  # whether it completes a chunk whose first actions are given
-
-    @property
-    def action(self) -> Box: ...
-
-    def act_chunk(self, observation: Mapping[str, Array], *, explore: bool, prefix: Array | None) -> Array:
-        """Actions [H, A] float32 inside `action`'s bounds; `prefix` [n, A] or None: the n first, which are certain."""
-
-
-class Repeated:
-    """See ChunkPolicy. A policy that gives one action: it is repeated for every step of the chunk."""
-
-    takes_prefix = False
-
-    def __init__(self, policy: Policy, horizon: int) -> None:
-        self._policy, self._horizon = policy, horizon
-
-    @property
-    def action(self) -> Box:
-        return self._policy.action
-
-    def act_chunk(self, observation: Mapping[str, Array], *, explore: bool, prefix: Array | None) -> Array:
-        return np.tile(self._policy.act(observation, explore=explore), (self._horizon, 1))
-
-
-def as_chunks(policy: Policy, horizon: int) -> ChunkPolicy:
-    """`policy` if it gives chunks itself, of its own length; else its one action repeated `horizon` times."""
-    return policy if gives_chunks(policy) else Repeated(policy, horizon)
-
-
-def gives_chunks(policy: object) -> TypeGuard[ChunkPolicy]:
-    """Whether this policy puts out several actions at once."""
-    return hasattr(policy, "act_chunk")
 
 
 def old_weights(frozen: int, overlap: int) -> Array:

@@ -16,7 +16,7 @@ from user_rl.versions import PolicySpec
 
 
 class TorchCnn:
-    """See policies.policy.Policy."""
+    """See policies.policy.SingleStep."""
 
     def __init__(self, spec: PolicySpec, tensors: Mapping[str, Array], *, seed: int) -> None:
         self.action: Box = spec.action

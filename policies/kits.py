@@ -1,17 +1,17 @@
-"""The contract of `Policy` as a program: one line in the test of each implementation."""
+"""The contract of `SingleStep` as a program: one line in the test of each implementation."""
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from policies.policy import Policy
+from policies.policy import SingleStep
 from user_rl.specs import Array, Box, Spec
 
 DRAWS = 8
 FAR = 1e6  # an observation that no training has seen
 
 
-def check_policy(make: Callable[[int], Policy], observation: Mapping[str, Spec]) -> None:
+def check_policy(make: Callable[[int], SingleStep], observation: Mapping[str, Spec]) -> None:
     """Raises AssertionError or SpecError where `make(seed)` breaks the contract for observations of these specs."""
     seen = example_observation(observation, np.random.default_rng(0))
     _check_mode(make(0), seen)
@@ -41,7 +41,7 @@ def _example(spec: Spec, count: int, random: np.random.Generator) -> Array:
     return random.integers(0, 256, (count, *spec.shape), np.uint8)
 
 
-def _check_mode(policy: Policy, observation: Mapping[str, Array]) -> None:
+def _check_mode(policy: SingleStep, observation: Mapping[str, Array]) -> None:
     first = policy.act(observation, explore=False)
     policy.action.check(first)
     kept = first.copy()
@@ -50,14 +50,14 @@ def _check_mode(policy: Policy, observation: Mapping[str, Array]) -> None:
     assert np.array_equal(policy.act(observation, explore=False), kept), "the mode differs for one observation"
 
 
-def _check_exploration(make: Callable[[int], Policy], observation: Mapping[str, Array]) -> None:
+def _check_exploration(make: Callable[[int], SingleStep], observation: Mapping[str, Array]) -> None:
     draws = [_draws(make(seed), observation) for seed in (1, 1, 2)]
     assert np.array_equal(draws[0], draws[1]), "one seed gave two sequences of actions; draw from your own generator"
     assert not np.array_equal(draws[0], draws[2]), "two seeds gave one sequence of actions; use the seed"
     assert len(np.unique(draws[0], axis=0)) > 1, "exploration repeats one action"
 
 
-def _draws(policy: Policy, observation: Mapping[str, Array]) -> Array:
+def _draws(policy: SingleStep, observation: Mapping[str, Array]) -> Array:
     actions = [policy.act(observation, explore=True) for _ in range(DRAWS)]
     for action in actions:
         policy.action.check(action)

@@ -18,7 +18,7 @@ _NOISE_ROWS = 256  # drawn at once
 
 
 class NumpyMlp:
-    """See policies.policy.Policy."""
+    """See policies.policy.SingleStep."""
 
     def __init__(self, spec: PolicySpec, tensors: Mapping[str, Array], *, seed: int) -> None:
         self.action: Box = spec.action

@@ -15,7 +15,7 @@ from user_rl.specs import Box
 class PolicySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How to rebuild the policy that the tensors belong to."""
 
-    kind: str  # a key of policies.load.POLICIES: "mlp", "cnn"
+    kind: str  # a key of policies.registry.KINDS, or an installed package's: "mlp", "cnn"
     action: Box
     settings: dict[str, Any]  # the policy's own config, plain
 

@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from cloud.inference.config import ServingConfig
-from policies.chunks import ChunkPolicy, as_chunks
 from policies.load import load
-from policies.policy import Policy
+from policies.policy import Policy, SingleStep, as_chunks, chunk_of
 from user_rl.errors import ConfigError, SchemaMismatch, StorageError
 from user_rl.rows import Schema, schema_from_bytes
 from user_rl.specs import Array, Spec
@@ -34,13 +33,13 @@ class Loaded:
 
     folder: Path
     version: Version
-    policy: Policy
+    policy: SingleStep | Policy
 
     def act(self, observation: Mapping[str, Array], *, explore: bool, horizon: int, prefix: Array | None) -> Array:
         """Actions [H, A], at most `horizon` of them."""
-        return self.chunks(horizon).act_chunk(observation, explore=explore, prefix=prefix)[:horizon]
+        return chunk_of(self.chunks(horizon), observation, explore=explore, prefix=prefix)[:horizon]
 
-    def chunks(self, horizon: int) -> ChunkPolicy:
+    def chunks(self, horizon: int) -> Policy:
         """The policy as one that gives chunks."""
         return as_chunks(self.policy, horizon)
 
@@ -113,9 +112,10 @@ class Brain:
             self._stopping.wait(self._config.weights_every_s)
 
 
-def _try(policy: Policy, specs: Mapping[str, Spec], number: int) -> None:
+def _try(policy: SingleStep | Policy, specs: Mapping[str, Spec], number: int) -> None:
     """Acts once on zeros: a first pass is the slowest, and shows what does not fit."""
     try:
-        policy.act({name: np.zeros(spec.shape, spec.dtype) for name, spec in specs.items()}, explore=False)
+        zeros = {name: np.zeros(spec.shape, spec.dtype) for name, spec in specs.items()}
+        chunk_of(as_chunks(policy, 1), zeros, explore=False)
     except (ValueError, KeyError, RuntimeError) as error:
         raise ConfigError(f"version {number} cannot act on its own rows: {error}; publish another") from error

@@ -22,7 +22,7 @@ from hal.robot import OnSilence, RobotSpec, RobotState
 from hal.task import Judgement
 from hal.teleop import TeleopReading
 from hal.testing import FakeCamera
-from policies.policy import Policy
+from policies.policy import SingleStep
 from user_rl.clock import Clock, FakeClock
 from user_rl.errors import StorageCorrupt
 from user_rl.rows import Schema, make_schema
@@ -126,7 +126,7 @@ class LoggedTeleop:
 
 
 class ConstantPolicy:
-    """See policies.policy.Policy."""
+    """See policies.policy.SingleStep."""
 
     action: Box = COMMAND
 
@@ -173,7 +173,7 @@ class Bench:
     pacer: Pacer
     desk: Desk
     stops: list[bool]
-    policies: dict[str, Policy] = field(default_factory=dict)
+    policies: dict[str, SingleStep] = field(default_factory=dict)
     orders: Orders = field(default_factory=Orders)
 
     def order(self, **changes: object) -> None:
@@ -233,9 +233,9 @@ def bench(
     shared = make_shared(bytes(16))
     recorder = Recorder(shared.make_ring(card_of(cell), edge.ring_bytes), task=task.name)
     pacer, stops = Pacer(clock, robot.spec.rate_hz), list[bool]()
-    policies: dict[str, Policy] = {"w1": ConstantPolicy(calls, 0.1), "w2": ConstantPolicy(calls, 0.2)}
+    policies: dict[str, SingleStep] = {"w1": ConstantPolicy(calls, 0.1), "w2": ConstantPolicy(calls, 0.2)}
 
-    def load(folder: Path, *, seed: int) -> tuple[Version, Policy]:
+    def load(folder: Path, *, seed: int) -> tuple[Version, SingleStep]:
         if str(folder) not in policies:
             raise StorageCorrupt(f"{folder} cannot be read")
         return version(int(str(folder)[1:])), policies[str(folder)]

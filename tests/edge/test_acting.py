@@ -1,18 +1,19 @@
 """Who acts: a row names the weights that its own proposal came from, and a step without a proposal moves nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from edge.acting import LocalActor, Proposal
+from edge.acting import ChunkActor, LocalActor, Proposal, actor_of
 from edge.config import Pace
 from edge.loop import run_episode
 from edge.orders import State
 from hal.cell import Observation
 from tests.edge.rig import Bench, ConstantPolicy, bench, version
 from user_rl.rows import Kind, Source
+from user_rl.specs import Array
 
 
 class ScriptedActor:
@@ -117,3 +118,28 @@ def test_a_local_actor_proposes_what_its_policy_does_under_its_versions_number()
     assert (made.version, made.version_hash) == (3, version(3).digest16)
     assert made.action.tolist() == pytest.approx([0.2, 0.2])
     assert policy.explored == [True]
+
+
+class Counts(ConstantPolicy):
+    """See policies.policy.Policy: chunks of three whose actions count on over the calls."""
+
+    horizon, takes_prefix, calls_made = 3, False, 0
+
+    def act_chunks(self, observations: Mapping[str, Array], *, explore: bool, prefix: Array | None = None,
+                   effort: float = 1.0) -> Array:  # fmt: skip
+        self.calls_made += 1
+        steps = np.arange(3, dtype=np.float32) + 3 * (self.calls_made - 1)
+        return np.repeat(steps[None, :, None], 2, axis=2) / 100
+
+
+def test_a_chunk_beside_the_robot_runs_to_its_end_before_the_next_is_made_and_ends_with_its_episode() -> None:
+    seen = Observation(values={"observation.state": np.zeros(2, np.float32)}, stamps_s={})
+    actor = actor_of(Counts([], 0.0), version(3))
+    assert isinstance(actor, ChunkActor)
+    actor.begin()
+    acted = [round(100 * float(actor.propose(seen, explore=False).action[0])) for _ in range(4)]
+    assert (acted, actor.left) == ([0, 1, 2, 3], 2)
+    assert actor.propose(seen, explore=False).version == 3
+    actor.begin()
+    assert round(100 * float(actor.propose(seen, explore=False).action[0])) == 6
+    assert isinstance(actor_of(ConstantPolicy([], 0.0), version(3)), LocalActor)

@@ -13,7 +13,7 @@ from edge.config import Pace, Swap
 from edge.loading import Loader, at_once, beside, tried
 from edge.orders import Orders
 from hal.cell import Cell, Observation
-from policies.policy import Policy
+from policies.policy import SingleStep
 from tests.edge.plant import wait_for
 from tests.edge.rig import COMMAND, Bench, ConstantPolicy, LoggedRobot, LoggedTask, bench, version
 from user_rl.clock import FakeClock
@@ -23,7 +23,7 @@ from user_rl.specs import Array, Box
 SEEN = Observation(values={}, stamps_s={})
 
 
-def load_constant(folder: Path, *, seed: int) -> tuple[object, Policy]:
+def load_constant(folder: Path, *, seed: int) -> tuple[object, SingleStep]:
     if "bad" in str(folder):
         raise StorageCorrupt(f"{folder} cannot be read")
     return version(int(str(folder)[1:])), ConstantPolicy([], 0.1)
@@ -43,7 +43,7 @@ def acts(made: Loader) -> int:
 def test_while_a_thread_loads_the_version_before_it_acts_and_nobody_waits() -> None:
     may_load = threading.Event()
 
-    def load(folder: Path, *, seed: int) -> tuple[object, Policy]:
+    def load(folder: Path, *, seed: int) -> tuple[object, SingleStep]:
         assert may_load.wait(30.0)
         return load_constant(folder, seed=seed)
 
@@ -66,7 +66,7 @@ def test_while_a_thread_loads_the_version_before_it_acts_and_nobody_waits() -> N
 def test_what_is_loaded_is_not_loaded_again_and_what_cannot_be_is_tried_once(caplog: pytest.LogCaptureFixture) -> None:
     loads: list[str] = []
 
-    def load(folder: Path, *, seed: int) -> tuple[object, Policy]:
+    def load(folder: Path, *, seed: int) -> tuple[object, SingleStep]:
         loads.append(str(folder))
         return load_constant(folder, seed=seed)
 
@@ -102,7 +102,7 @@ def test_what_was_being_loaded_when_it_was_to_be_forgotten_never_acts() -> None:
 def test_the_exploration_of_a_version_is_seeded_by_the_orders_that_name_it() -> None:
     seeds: list[int] = []
 
-    def load(folder: Path, *, seed: int) -> tuple[object, Policy]:
+    def load(folder: Path, *, seed: int) -> tuple[object, SingleStep]:
         seeds.append(seed)
         return load_constant(folder, seed=seed)
 
@@ -139,7 +139,7 @@ def cell() -> Cell:
 
 
 class Peculiar:
-    """See policies.policy.Policy. Acts by `what` of the state."""
+    """See policies.policy.SingleStep. Acts by `what` of the state."""
 
     action: Box = COMMAND
 

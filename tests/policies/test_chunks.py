@@ -1,6 +1,7 @@
 """Chunks: no step without an action, none of the past, and no jump where one chunk takes over from another."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import strategies as st
 
 from edge.inference.config import InferenceConfig
 from edge.inference.latency import Asking
-from policies.chunks import Chunk, Player, as_chunks, gives_chunks, old_weights
-from policies.policy import Policy
+from policies.chunks import Chunk, Player, old_weights
+from policies.policy import SingleStep, Stepwise, as_chunks, chunk_of, gives_chunks
 from tests.edge.rig import ConstantPolicy
 from user_rl.specs import Array
 
@@ -175,16 +176,26 @@ def test_the_prefix_is_what_will_run_next() -> None:
 
 
 def test_a_policy_of_single_actions_is_repeated_and_a_policy_of_chunks_is_itself() -> None:
-    single: Policy = ConstantPolicy([], 0.3)
+    single: SingleStep = ConstantPolicy([], 0.3)
     repeated = as_chunks(single, 4)
-    actions = repeated.act_chunk({}, explore=True, prefix=None)
+    actions = chunk_of(repeated, {"observation.state": np.zeros(2)}, explore=True)
     assert actions.shape == (4, 2)
     assert (actions == np.float32(0.3)).all()
     assert repeated.action is single.action
-    assert not repeated.takes_prefix
+    assert (repeated.horizon, repeated.takes_prefix) == (4, False)
     assert not gives_chunks(single)
     assert gives_chunks(repeated)
-    assert as_chunks(repeated, 9) is repeated  # type: ignore[arg-type]  # a policy that gives chunks itself
+    assert as_chunks(repeated, 9) is repeated
+
+
+def test_each_row_of_a_batch_is_acted_for_by_itself() -> None:
+    class Follows(ConstantPolicy):
+        def act(self, observation: Mapping[str, Array], *, explore: bool) -> Array:
+            return np.asarray(observation["observation.state"], np.float32)
+
+    states = np.arange(6, dtype=np.float32).reshape(3, 2)
+    actions = Stepwise(Follows([], 0.0), 2).act_chunks({"observation.state": states}, explore=False)
+    assert actions.tolist() == np.repeat(states[:, None], 2, axis=1).tolist()
 
 
 @pytest.mark.slow

@@ -94,8 +94,8 @@ def test_a_broken_manifest_is_named(tmp_path: Path, schema: Schema) -> None:
 
 
 def test_a_kind_that_this_machine_does_not_know_is_named(tmp_path: Path, schema: Schema) -> None:
-    publish(tmp_path, schema, named="diffusion")
-    with pytest.raises(ConfigError, match=r"policy 'diffusion' of .*, allowed mlp, cnn; update this machine"):
+    publish(tmp_path, schema, named="rubber")
+    with pytest.raises(ConfigError, match=r"policy 'rubber' is unknown here, allowed cnn, .*mlp; install what"):
         load(tmp_path, seed=0)
 
 
@@ -124,5 +124,5 @@ def test_a_cnn_without_torch_says_what_to_install(tmp_path: Path, vision: Schema
         "except ConfigError as error:\n    sys.stdout.write(str(error))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60, capture_output=True)
-    assert b"a cnn policy needs torch on the edge" in done.stdout
+    assert b"a cnn policy needs torch, which is missing" in done.stdout
     assert b"pip install '.[edge-torch]'" in done.stdout

@@ -34,14 +34,16 @@ VALUES: dict[str, Array] = {
 
 
 class PrefixPolicy(ConstantPolicy):
-    """See policies.chunks.ChunkPolicy: it goes on from the last action of its prefix, or from 0."""
+    """See policies.policy.Policy: it goes on from the last action of its prefix, or from 0."""
 
-    takes_prefix = True
+    horizon, takes_prefix = 8, True
 
-    def act_chunk(self, observation: Mapping[str, Array], *, explore: bool, prefix: Array | None) -> Array:
-        start = np.zeros((0, 2), np.float32) if prefix is None else prefix
+    def act_chunks(
+        self, observations: Mapping[str, Array], *, explore: bool, prefix: Array | None = None, effort: float = 1.0
+    ) -> Array:
+        start = np.zeros((0, 2), np.float32) if prefix is None else prefix[0]
         last = start[-1] if len(start) else np.zeros(2, np.float32)
-        return np.concatenate([start, np.tile(last, (8 - len(start), 1))]).astype(np.float32)
+        return np.concatenate([start, np.tile(last, (8 - len(start), 1))]).astype(np.float32)[None]
 
 
 class Served:
