@@ -7,6 +7,8 @@ from user_rl.errors import ConfigError
 from user_rl.log.upkeep import VERIFY_HOURS
 from user_rl.turnstile import PeerLimits
 
+MOST_GATHER_MS = 600  # a row is on the cloud's disk within a second
+
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayConfig:
@@ -25,8 +27,8 @@ class GatewayConfig:
     small_group_bytes: int = 2**18  # below it a commit waits as long as the last one took: half the time at most
     crowd: int = 16  # so many streams in a group share a commit that may be `crowd_s` old: fewer, larger commits
     crowd_s: float = 0.05
-    gather_cells: int = 64  # with more of them, each lets its rows wait `gather_ms` and sends them together
-    gather_ms: int = 300
+    gather_cells: int = 64  # with more of them, each lets its rows wait and sends them together
+    gather_ms: int = 100  # so long for each `gather_cells` of them, 600 at most
     tick_s: float = 0.02  # between looks at stop, permits and full disks when nothing arrives
     part_bytes: int = 2**20  # of the weights, per answer, at most
     verify_hours: float = VERIFY_HOURS  # between two looks at a sealed segment's bytes
@@ -39,9 +41,9 @@ class GatewayConfig:
             raise ConfigError(
                 f"gateway.verify_hours = {self.verify_hours}, allowed more than 0; leave it out for a day"
             )
-        if not (self.gather_cells >= 1 and 0 <= self.gather_ms <= 1000):
+        if not (self.gather_cells >= 1 and 0 <= self.gather_ms <= MOST_GATHER_MS):
             text = f"gateway.gather_cells, gather_ms = {self.gather_cells}, {self.gather_ms}"
-            raise ConfigError(f"{text}, allowed from 1, 0 to 1000; leave both out for 64, 300")
+            raise ConfigError(f"{text}, allowed from 1, 0 to {MOST_GATHER_MS}; leave both out for 64, 100")
         check_shards(self.shards, self.dead_after_s)
 
     def at(self, port: int, weights_port: int, live_port: int = 0, *, shard: int = 0) -> "GatewayConfig":

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from cloud.arrived import Arrived, arrived_from
 from cloud.episodes import EpisodeSum, EpisodeTally, online_steps
+from cloud.gateway_config import MOST_GATHER_MS
 from cloud.gateway_config import GatewayConfig as GatewayConfig
 from cloud.quota import Quota
 from cloud.row_checks import Refusal as Refusal
@@ -337,8 +338,9 @@ class Ingest:
         return math.ceil(max(0, self.total_rows - rows) / max(1, cells))
 
     def _gather_ms(self) -> int:
-        """How long the cells' rows may wait to travel together: a few are served one by one."""
-        return self._config.gather_ms if len(self.cells) > self._config.gather_cells else 0
+        """How long the cells' rows may wait to travel together, longer the more there are; a few are served at once."""
+        config, cells = self._config, len(self.cells)
+        return min(MOST_GATHER_MS, cells // config.gather_cells * config.gather_ms) if cells > config.gather_cells else 0
 
     def _permit(self, session: Session, share: int | None, gather_ms: int) -> Permit:
         last = UNLIMITED if share is None else self._log.synced(session.stream) + share

@@ -41,6 +41,7 @@ class ChannelConfig:
     heartbeat_s: float = 1.0
     silent_after_s: float = 5.0  # a peer that says nothing for so long is gone
     handshake_s: float = 5.0  # also the pause after which a refused client tries again
+    connect_s: float = 2.0  # then it is tried anew: the kernel's own tries are up to a minute apart after a cut
     queue: int = 64  # messages
     max_frame_bytes: int = 2**24
     limits: PeerLimits = field(default_factory=PeerLimits)  # of a server
@@ -155,6 +156,7 @@ class ClientChannel:
         self.socket = _socket(self._context, zmq.DEALER, keys, config or ChannelConfig())
         self.socket.curve_serverkey = server_public.encode()
         self.socket.immediate = True  # nothing is queued for a server that is not there and proven
+        self.socket.connect_timeout = round((config or ChannelConfig()).connect_s * 1e3)
         self.socket.reconnect_ivl = 100  # ms
         self.socket.reconnect_ivl_max = 300
         self._monitor: zmq.Socket[bytes] | None = None

@@ -36,7 +36,7 @@ from user_rl.trust import Bundle
 
 RATE_HZ = 10.0
 LATE_S = 1.0
-MOST_GATHERED = 10  # rows
+MOST_GATHERED, TRIM_EVERY = 10, 50  # rows
 PICTURE_BYTES = 5000
 SETTLE_S, DRAIN_S = 5.0, 15.0
 CAMERAS = ("observation.images.front", "observation.images.wrist")
@@ -106,7 +106,7 @@ class Edge:
 
     def __init__(self, bundle: Bundle, address: str, root: Path, schema: Schema, chunks: list[Chunk]) -> None:
         self.stream = f"{bundle.name}/{'0' * 32}/run"
-        self.spool = Log(root / bundle.name, LogConfig(segment_bytes=2**20, max_bytes=2**22))
+        self.spool = Log(root / bundle.name, LogConfig(segment_bytes=2**20, max_bytes=2**23))
         self.spool.open_stream(self.stream, schema)
         self.uplink, self.connection = Uplink(self.spool, LinkConfig(), {}), Connection(bundle)
         self.connection.connect(address, lambda: None)
@@ -131,7 +131,7 @@ class Edge:
         self.spool.append_coded(self.stream, self._chunks[gathered - 1].stamped(self.spooled), gathered)
         self.spool.commit()
         self.spooled = self.made
-        if self.made % 100 < gathered:
+        if self.made % TRIM_EVERY < gathered:
             self.spool.trim(self.uplink.acknowledged)
 
     @property

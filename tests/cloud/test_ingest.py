@@ -355,18 +355,20 @@ def test_eight_megabytes_are_committed_at_once(tmp_path: Path) -> None:
 
 
 def test_many_cells_are_told_to_let_their_rows_gather(door: Door) -> None:
-    door.ingest._config = GatewayConfig(gather_cells=1, gather_ms=250)
+    door.ingest._config = GatewayConfig(gather_cells=1, gather_ms=125)
     assert door.hello() == [Welcome(STREAM, -1), Permit(STREAM, UNLIMITED, 0)]
     answers = door.tell(make_hello(stream="cell-1/b1/run"), peer=b"peer-1", user="edge:cell-1")
     assert Permit("cell-1/b1/run", UNLIMITED, 0, gather_ms=250) in answers
     assert Permit(STREAM, UNLIMITED, 0, gather_ms=250) in answers
+    door.ingest._config = GatewayConfig(gather_cells=1, gather_ms=500)
+    assert {getattr(permit, "gather_ms", None) for _, permit in door.ingest.permits()} == {600}  # the most
     door.ingest.delivered(b"peer-1", False)
     assert door.ingest.permits()[0] == (PEER, Permit(STREAM, UNLIMITED, 0))
 
 
-@pytest.mark.parametrize("changes", [{"gather_cells": 0}, {"gather_ms": -1}, {"gather_ms": 1001}])
+@pytest.mark.parametrize("changes", [{"gather_cells": 0}, {"gather_ms": -1}, {"gather_ms": 601}])
 def test_bounds_of_gathering_are_checked(changes: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match=r"gateway.gather_cells, gather_ms = .*, allowed from 1, 0 to 1000"):
+    with pytest.raises(ConfigError, match=r"gateway.gather_cells, gather_ms = .*, allowed from 1, 0 to 600"):
         GatewayConfig(**changes)  # type: ignore[arg-type]
 
 

@@ -353,3 +353,10 @@ def test_a_client_is_back_within_a_second_of_a_server_that_was_long_away(bench: 
     until(lambda: not client.ready(0.0))
     bench.server(server.address)
     assert client.ready(LONG_S)
+
+
+def test_a_connection_that_nobody_answers_is_tried_anew_within_seconds() -> None:
+    """The kernel's own tries are 1, 2, 4, 8, 16 s apart: after a cut a robot would come back as late."""
+    client = ClientChannel("tcp://127.0.0.1:9", ARM, CLOUD.public, config=ChannelConfig(connect_s=1.5))
+    assert client.socket.connect_timeout == 1500
+    client.close()
