@@ -27,10 +27,14 @@ class Adam(nn.Module):
 
     @torch.no_grad()
     def step(self, gradients: Iterable[Tensor]) -> None:
-        """Moves the parameters against `gradients`, given in their order."""
+        """Moves the parameters against `gradients`, given in their order.
+
+        The kernel walks through memory and heeds no strides: a gradient that lies otherwise than its parameter, as
+        those of convolutions over channels-last pictures do, is laid like it first.
+        """
         torch._foreach_add_(self._steps, 1)
         torch._fused_adam_(
-            self.parameters_, list(gradients), self._means, self._squares, [], self._steps,
+            self.parameters_, _laid(gradients, self.parameters_), self._means, self._squares, [], self._steps,
             lr=self.learning_rate, beta1=BETA1, beta2=BETA2, weight_decay=0.0, eps=EPSILON,
             amsgrad=False, maximize=False,
         )  # fmt: skip
@@ -38,3 +42,9 @@ class Adam(nn.Module):
     def descend(self, loss: Tensor) -> None:
         """One step on `loss`; whatever else it reaches is left alone."""
         self.step(torch.autograd.grad(loss, self.parameters_))
+
+
+def _laid(gradients: Iterable[Tensor], parameters: list[Tensor]) -> list[Tensor]:
+    """`gradients` with their parameters' strides."""
+    pairs = zip(gradients, parameters, strict=True)
+    return [g if g.stride() == p.stride() else torch.empty_like(p).copy_(g) for g, p in pairs]

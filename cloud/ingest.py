@@ -340,7 +340,9 @@ class Ingest:
     def _gather_ms(self) -> int:
         """How long the cells' rows may wait to travel together, longer the more there are; a few are served at once."""
         config, cells = self._config, len(self.cells)
-        return min(MOST_GATHER_MS, cells // config.gather_cells * config.gather_ms) if cells > config.gather_cells else 0
+        if cells <= config.gather_cells:
+            return 0
+        return min(MOST_GATHER_MS, cells // config.gather_cells * config.gather_ms)
 
     def _permit(self, session: Session, share: int | None, gather_ms: int) -> Permit:
         last = UNLIMITED if share is None else self._log.synced(session.stream) + share

@@ -4,15 +4,19 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from policies.policy import SingleStep
+from policies.policy import Policy, SingleStep, as_single
 from user_rl.specs import Array, Box, Spec
 
 DRAWS = 8
 FAR = 1e6  # an observation that no training has seen
 
 
-def check_policy(make: Callable[[int], SingleStep], observation: Mapping[str, Spec]) -> None:
-    """Raises AssertionError or SpecError where `make(seed)` breaks the contract for observations of these specs."""
+def check_policy(make_any: Callable[[int], SingleStep | Policy], observation: Mapping[str, Spec]) -> None:
+    """Raises AssertionError or SpecError where `make_any(seed)` breaks the contract for observations of these specs."""
+
+    def make(seed: int) -> SingleStep:
+        return as_single(make_any(seed))
+
     seen = example_observation(observation, np.random.default_rng(0))
     _check_mode(make(0), seen)
     _check_exploration(make, seen)

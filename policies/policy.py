@@ -59,7 +59,28 @@ class Stepwise:
     ) -> Array:
         rows = range(len(next(iter(observations.values()))))
         acted = [self._single.act({n: x[row] for n, x in observations.items()}, explore=explore) for row in rows]
-        return np.repeat(np.stack(acted)[:, None], self.horizon, axis=1)
+        chunks: Array = np.repeat(np.stack(acted)[:, None], self.horizon, axis=1)
+        return chunks
+
+
+class First:
+    """See SingleStep: of each chunk that a policy gives, the first action alone."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    @property
+    def action(self) -> Box:
+        return self._policy.action
+
+    def act(self, observation: Mapping[str, Array], *, explore: bool) -> Array:
+        action: Array = chunk_of(self._policy, observation, explore=explore)[0]
+        return action
+
+
+def as_single(policy: "SingleStep | Policy") -> SingleStep:
+    """`policy` if it acts step by step; else the first action of each of its chunks."""
+    return First(policy) if gives_chunks(policy) else policy  # type: ignore[return-value]
 
 
 def gives_chunks(policy: "SingleStep | Policy") -> TypeGuard[Policy]:
@@ -78,4 +99,5 @@ def chunk_of(
     """The chunk [H, A] for one observation [...] by name; `prefix` [n, A]."""
     batch = {name: np.asarray(value)[None] for name, value in observation.items()}
     first = prefix[None] if prefix is not None else None
-    return policy.act_chunks(batch, explore=explore, prefix=first, effort=effort)[0]
+    chunk: Array = policy.act_chunks(batch, explore=explore, prefix=first, effort=effort)[0]
+    return chunk

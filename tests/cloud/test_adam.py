@@ -38,3 +38,12 @@ def test_its_state_is_there_from_the_start_and_holds_no_parameter() -> None:
     state = Adam([torch.ones(2), torch.ones(3)], 1e-3).state_dict()
     assert sorted(state) == ["mean0", "mean1", "square0", "square1", "step0", "step1"]
     assert not any(value.any() for value in state.values())
+
+
+def test_a_gradient_that_lies_otherwise_in_memory_moves_the_same_elements() -> None:
+    gradient = torch.randn(4, 3, 2, 2, generator=Generator().manual_seed(0))
+    own, other = torch.zeros(4, 3, 2, 2), torch.zeros(4, 3, 2, 2)
+    Adam([own], 0.1).step([gradient])
+    Adam([other], 0.1).step([gradient.contiguous(memory_format=torch.channels_last)])
+    assert torch.equal(own, other)
+    assert torch.equal(own.sign(), -gradient.sign())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edge.inference.config import InferenceConfig
 from edge.inference.latency import Asking
 from policies.chunks import Chunk, Player, old_weights
-from policies.policy import SingleStep, Stepwise, as_chunks, chunk_of, gives_chunks
+from policies.policy import SingleStep, Stepwise, as_chunks, as_single, chunk_of, gives_chunks
 from tests.edge.rig import ConstantPolicy
 from user_rl.specs import Array
 
@@ -231,3 +231,11 @@ def simulated(horizon: int, execute: int, latency: int, steps: int) -> tuple[lis
         if player.at(step) is None:
             missing.append(step)
     return missing, most
+
+
+def test_of_a_policy_of_chunks_the_first_action_may_act_alone() -> None:
+    single: SingleStep = ConstantPolicy([], 0.3)
+    assert as_single(single) is single
+    first = as_single(Stepwise(single, 4))
+    assert first.act({"observation.state": np.zeros(2)}, explore=False).tolist() == [np.float32(0.3)] * 2
+    assert first.action is single.action

@@ -14,6 +14,7 @@ from policies.export import write_weights
 from policies.kits import check_policy, example_observation
 from policies.load import load
 from policies.networks import Actor
+from policies.policy import as_single
 from user_rl.errors import ConfigError, StorageCorrupt
 from user_rl.rows import Schema
 from user_rl.versions import PolicySpec, Version
@@ -44,7 +45,7 @@ def test_a_cnn_version_loads_and_acts(tmp_path: Path, vision: Schema) -> None:
     publish(tmp_path, vision, kind="cnn")
     _, policy = load(tmp_path, seed=0)
     seen = example_observation(vision.observation, np.random.default_rng(0))
-    policy.action.check(policy.act(seen, explore=True))
+    policy.action.check(as_single(policy).act(seen, explore=True))
 
 
 def test_every_flipped_byte_is_noticed(tmp_path: Path, schema: Schema) -> None:

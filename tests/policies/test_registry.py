@@ -1,5 +1,6 @@
 """The registry: kinds by name, from other packages too, and a clear line for what is not here."""
 
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -11,12 +12,12 @@ from user_rl.errors import ConfigError
 
 
 @pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A package that names a kind of its own."""
     point = EntryPoint("rubber", "tests.policies.test_registry:RUBBER", registry.GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda *, group: [point] if group == registry.GROUP else [])
     registry._installed.cache_clear()
-    yield  # type: ignore[misc]
+    yield
     registry._installed.cache_clear()
 
 
