@@ -5,7 +5,6 @@ A kind is named by strings, so that looking one up imports nothing: a light edge
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol
@@ -45,11 +44,25 @@ KINDS = {
 
 
 def kind_of(name: str) -> Kind:
-    """The kind; raises ConfigError for one that neither this project nor an installed package has."""
-    found = KINDS | _installed()
-    if name not in found:
-        raise ConfigError(f"policy {name!r} is unknown here, allowed {', '.join(sorted(found))}; install what has it")
-    return found[name]
+    """The kind; raises ConfigError for one that neither this project nor an installed package has.
+
+    Another package's kind is imported when it is asked for and not before; it cannot take a name of this project's.
+    """
+    if name in KINDS:
+        return KINDS[name]
+    point = next((point for point in entry_points(group=GROUP) if point.name == name), None)
+    if point is None:
+        allowed = ", ".join(sorted({*KINDS, *entry_points(group=GROUP).names}))
+        raise ConfigError(f"policy {name!r} is unknown here, allowed {allowed}; install what has it")
+    try:
+        found = point.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"policy {name!r} of {point.value} cannot be imported: {error}; mend that package") from error
+    if not isinstance(found, Kind):
+        raise ConfigError(
+            f"policy {name!r}: {point.value} is a {type(found).__name__}, allowed a Kind; mend that package"
+        )
+    return found
 
 
 def loader(name: str) -> MakePolicy:
@@ -80,8 +93,3 @@ def _part(name: str, where: str) -> Any:  # noqa: ANN401
     except ModuleNotFoundError as error:
         extra = kind_of(name).extra
         raise ConfigError(f"a {name} policy needs {error.name}, which is missing; pip install '.[{extra}]'") from error
-
-
-@cache
-def _installed() -> dict[str, Kind]:
-    return {point.name: point.load() for point in entry_points(group=GROUP)}

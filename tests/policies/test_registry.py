@@ -1,7 +1,6 @@
 """The registry: kinds by name, from other packages too, and a clear line for what is not here."""
 
-from collections.abc import Iterator
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
@@ -12,13 +11,18 @@ from user_rl.errors import ConfigError
 
 
 @pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A package that names a kind of its own."""
-    point = EntryPoint("rubber", "tests.policies.test_registry:RUBBER", registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda *, group: [point] if group == registry.GROUP else [])
-    registry._installed.cache_clear()
-    yield
-    registry._installed.cache_clear()
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages that name kinds: a good one, one that takes a name of ours, and two that are broken."""
+    points = [
+        EntryPoint(name, f"tests.policies.test_registry:{value}", registry.GROUP)
+        for name, value in (
+            ("rubber", "RUBBER"),
+            ("mlp", "RUBBER"),
+            ("gone", "GONE"),
+            ("odd", "test_a_kind_is_found_by_its_name"),
+        )
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda *, group: EntryPoints(points).select(group=group))
 
 
 RUBBER = Kind(
@@ -36,7 +40,7 @@ def test_a_kind_is_found_by_its_name() -> None:
 def test_another_package_adds_a_kind(installed: None) -> None:
     assert loader("rubber") is NumpyMlp
     assert config_type("rubber").__name__ == "PolicyConfig"
-    with pytest.raises(ConfigError, match=r"policy 'wood' is unknown here, allowed cnn, .*mlp, rubber; install what"):
+    with pytest.raises(ConfigError, match=r"policy 'wood' is unknown here, allowed cnn, gone, mlp, odd, rubber; install"):
         kind_of("wood")
 
 
@@ -48,3 +52,15 @@ def test_a_module_that_is_missing_says_what_to_install(installed: None) -> None:
 def test_a_kind_that_imitation_cannot_teach_says_so() -> None:
     with pytest.raises(ConfigError, match="policy 'mlp' is made by its own algorithms alone"):
         make("mlp", None, None, 0)  # type: ignore[arg-type]
+
+
+def test_no_package_takes_a_name_of_ours(installed: None) -> None:
+    assert loader("mlp") is NumpyMlp
+
+
+def test_a_broken_package_is_named_and_breaks_its_own_kind_alone(installed: None) -> None:
+    with pytest.raises(ConfigError, match=r"policy 'gone' of tests.policies.test_registry:GONE cannot be imported"):
+        kind_of("gone")
+    with pytest.raises(ConfigError, match=r"policy 'odd': .* is a function, allowed a Kind; mend that package"):
+        kind_of("odd")
+    assert kind_of("rubber") is RUBBER
