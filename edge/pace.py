@@ -347,11 +347,13 @@ class Pace:
             self.phase = Phase.FAST
         elif self.phase == Phase.START:
             if asked_s >= self._grew_s + 2 * LAG_S:
-                self.rate, self._grew_s, self._peak = 2 * self.rate, now_s, self.rate
+                self._grew_s, self._peak = now_s, self.rate
+                self.rate = min(2 * self.rate, self.config.fast_bytes_s)
         elif found is None or self.rate < max(2 * found, UNSURE_BYTES_S):  # else something else holds it back
             beyond = self.rate / (1.25 * self._peak)  # from 1 on the link has changed
             per_s = min(0.5, 0.2 * beyond) if beyond > 1 else self.config.creep * min(2.0, 1 / self._weight)
-            self.rate, self._grew_s = self.rate * (1 + per_s * min(now_s - self._grew_s, 0.1)), now_s
+            grown = self.rate * (1 + per_s * min(now_s - self._grew_s, 0.1))
+            self.rate, self._grew_s = min(grown, self.config.fast_bytes_s), now_s
 
     @property
     def _weight(self) -> float:

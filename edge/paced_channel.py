@@ -42,7 +42,12 @@ class PacedChannel:
         self._thread.start()
 
     def send(self, frames: "list[bytes | memoryview]") -> bool:
-        """Queues a message; False when not connected or when others still wait. Never blocks."""
+        """Queues a message; False when not connected or when others still wait. Never blocks.
+
+        Raises RuntimeError when the thread has died: then nothing would go any more, and link must begin anew.
+        """
+        if not self._thread.is_alive():
+            raise RuntimeError("the thread that sends bulk has died; see its traceback above")
         if not self._courier.connected or self._brought - self._courier.taken > WAITING_BYTES:
             return False
         try:

@@ -278,6 +278,23 @@ def test_the_pace_in_words_says_how_fast_and_what_the_link_answers() -> None:
     assert pace.words == "as fast as it goes, round trip 81 ms, queue 0 ms"
 
 
+@pytest.mark.parametrize("phase", [Phase.START, Phase.STEADY])
+def test_however_long_a_trickle_flows_the_rate_stays_that_of_a_link(phase: Phase) -> None:
+    pace = Pace(PaceConfig(), 0.0)
+    pace.hear(Heard(0.0, 0.0001, 0.0002))
+    pace.turn(0.0)
+    pace.phase = phase
+    for tick in range(20_000):  # 1,000 s: a small row whenever there is one, and it arrives
+        now_s = tick / 20
+        if pace.budget(now_s) >= 300:
+            pace.sent(300, now_s)
+            pace.arrived(300, now_s)
+        pace.hear(Heard(now_s, 0.0001, 0.0002))
+        pace.turn(now_s + 0.01)
+    assert pace.rate <= PaceConfig().fast_bytes_s
+    assert pace.piece_bytes >= PACKET
+
+
 def test_what_people_watch_never_stops_bulk() -> None:
     pace = Pace(PaceConfig(first_bytes_s=8e3), 0.0)
     pace.budget(0.0)

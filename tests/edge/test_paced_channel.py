@@ -164,3 +164,12 @@ def test_many_small_messages_wait_their_turn_while_one_turn_of_the_owner_lasts(d
     assert all(channel.send(message(2_048 + 256 * i)) for i in range(12))
     until(lambda: len(door.whole) == 13)
     channel.close()
+
+
+def test_a_dead_thread_is_told_and_not_waited_for(door: Door) -> None:
+    channel, _ = paced(door)
+    channel._courier.stopping.set()
+    channel._thread.join()
+    with pytest.raises(RuntimeError, match="the thread that sends bulk has died"):
+        channel.send(message(1024))
+    channel.close()
